@@ -1,0 +1,1 @@
+"""The chaos harness: injects every documented failure mode and judges every documented claim."""

@@ -1,0 +1,141 @@
+"""What a scenario is: a failure mode's injections, its load, its clocks and one check per documented claim.
+
+A scenario is data plus pure functions. The engine (``chaos.engine``) runs the injections in order inside one
+world and records evidence; the judge applies ``checks`` and ``clocks`` to the recorded folder, now or years later.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chaos.evidence import Evidence
+from chaos.result import EvidenceReference
+from chaos.verdict import Verdict
+
+if TYPE_CHECKING:
+    from compose.stack import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a vantage point outside the service saw: whether it is as it must be, and in which words."""
+
+    ok: bool
+    text: str
+
+
+class Fault(Protocol):
+    """A change made to the world, reversible from its recorded parameters alone.
+
+    ``inject`` and ``undo`` are idempotent; ``undo`` is safe after a half-finished ``inject`` and in a process
+    that did not inject. The undo ledger stores ``kind`` and ``parameters()`` before ``inject`` is called;
+    ``chaos.faults.from_record`` rebuilds the fault from them. All four have deadlines of their own.
+    """
+
+    kind: str
+    needs: frozenset[str]  # host capabilities (compose.host): "namespaces", "packet_filter", "cgroups", ...
+
+    def parameters(self) -> dict[str, Any]:
+        """Return JSON values that rebuild this fault."""
+
+    async def inject(self, stack: "Stack") -> None:
+        """Make the change."""
+
+    async def bites(self, stack: "Stack") -> Observation:
+        """Look, from outside the service, whether the fault has the effect it is meant to have."""
+
+    async def undo(self, stack: "Stack") -> None:
+        """Take the change back."""
+
+    async def is_gone(self, stack: "Stack") -> Observation:
+        """Look, from outside the service, whether the effect has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One fault, held for a stated time, then undone and recovered from.
+
+    ``undone_by_runbook``: the repair is a step of the runbook (a stopped database is started by the person who
+    follows it); the engine then runs the runbook before it calls ``undo``, which finds nothing left to do.
+    """
+
+    name: str
+    fault: Fault
+    hold_seconds: Mapping[str, float]  # by profile name
+    undone_by_runbook: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Open-loop background traffic: arrivals are Poisson, seeded, and never wait for answers."""
+
+    proposals_per_second: float = 20.0
+    reads_per_second: float = 10.0
+    retry_share: float = 0.1  # of proposals sent twice under one Idempotency-Key
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The instants of one injection, in ``t``. ``None``: that phase was not reached."""
+
+    injection: str
+    baseline_started: float | None = None
+    injected: float | None = None
+    bitten: float | None = None
+    undo_started: float | None = None
+    undone: float | None = None  # receipt of undo taken
+    recovered: float | None = None  # steady state seen again
+    drained: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check concluded, why, and where to look."""
+
+    verdict: Verdict
+    reason: str
+    evidence: tuple[EvidenceReference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that a check may look at: the evidence, the windows of the injections that ran, and the expectations.
+
+    ``expectations``: the numbers this failure mode is held to, as recorded in ``environment.json`` at the start
+    of the run (from ``slo/spec``), so that judging later gives the same answer.
+    """
+
+    evidence: Evidence
+    windows: tuple[Window, ...]
+    expectations: Mapping[str, Any]
+
+    def window(self, injection: str) -> Window | None:
+        """Return the window of one injection, or ``None`` when it did not run."""
+        return next((window for window in self.windows if window.injection == injection), None)
+
+
+Check = Callable[[Case], Finding]
+ClockReading = Callable[[Case, Window], tuple[float | None, tuple[EvidenceReference, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioClocks:
+    """How the three clocks are read from the evidence of one injection; seconds, or ``None`` if not seen."""
+
+    detect: ClockReading
+    mitigate: ClockReading
+    recover: ClockReading
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One failure mode, runnable."""
+
+    failure_mode: str  # "FM01"
+    slug: str  # also the runbook's, the test's and the alert group's name
+    injections: tuple[Injection, ...]
+    checks: Mapping[str, Check]  # claim id -> check
+    clocks: ScenarioClocks
+    alert: str | None  # the alert that must fire under its own name
+    suppressed_alerts: frozenset[str] = frozenset()  # may be active, only while inhibited by ``alert``
+    load: Load = field(default_factory=Load)

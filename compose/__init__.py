@@ -1,0 +1,1 @@
+"""One description of the stack, and the ways to run it."""

@@ -1,0 +1,1 @@
+"""The AI Mutation Governance Firewall: a runtime gate for AI self-modification."""

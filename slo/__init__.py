@@ -1,0 +1,1 @@
+"""Objectives, alerts, profiles and error-budget arithmetic, from one specification."""

@@ -12,8 +12,8 @@ JSON object with ``t``: seconds (float) of CLOCK_MONOTONIC since the scenario's 
 | ``undo.jsonl`` | undo ledger | intent before the act, completion after it (fsync) |
 | ``history.jsonl`` | traffic | ``{t, op, type: invoke|ok|fail|info, kind, ...}``: what clients saw |
 | ``samples/health.jsonl`` | probe | ``{t, replica, path, status, ms, error}`` |
-| ``samples/metrics.jsonl`` | probe | ``{t, replica, series: {"name{label=\\"v\\"}": value}}`` or ``{t, replica, error}`` |
-| ``samples/alerts.jsonl`` | probe | ``{t, alerts: [{name, state: active|suppressed, inhibited_by, labels, starts_at}]}`` |
+| ``samples/metrics.jsonl`` | probe | ``{t, replica, series: {sample: value}}`` or ``{t, replica, error}`` |
+| ``samples/alerts.jsonl`` | probe | ``{t, alerts: [{name, state: active|suppressed, inhibited_by, labels}]}`` |
 | ``samples/sessions.jsonl`` | probe | ``{t, sessions: {"replica-1": 4, ...}}`` or ``{t, error}`` (pg_stat_activity) |
 | ``samples/replicas.jsonl`` | probe | ``{t, replicas: {name: {pid, restarts, ready, last_exit_code}}}`` |
 | ``notifications.jsonl`` | receiver | ``{t, receiver, status, alerts: [...]}``: what Alertmanager delivered |
@@ -116,9 +116,7 @@ class Evidence:
     @cached_property
     def origin(self) -> Origin:
         """The origin of all ``t``."""
-        return Origin(
-            monotonic_ns=self.environment["origin_monotonic_ns"], wall_ns=self.environment["origin_wall_ns"]
-        )
+        return Origin(monotonic_ns=self.environment["origin_monotonic_ns"], wall_ns=self.environment["origin_wall_ns"])
 
     def rows(self, name: str) -> tuple[Row, ...]:
         """Return the lines of a ``.jsonl`` file in file order; a torn last line is left out."""

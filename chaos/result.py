@@ -81,6 +81,7 @@ class ScenarioResult(msgspec.Struct, frozen=True):
     clocks: Clocks | None
     faults: tuple[FaultResult, ...]
     claims: tuple[ClaimResult, ...]
+    invariants: tuple[ClaimResult, ...]  # "I1" ..: judged like claims, but no sentence of the document
     evidence_folder: str
     figures: dict[str, float] = {}  # named numbers worth a trend: requests, error share, budget spent
 

@@ -57,12 +57,17 @@ class Injection:
 
     ``undone_by_runbook``: the repair is a step of the runbook (a stopped database is started by the person who
     follows it); the engine then runs the runbook before it calls ``undo``, which finds nothing left to do.
+    ``judged_by_clocks``: False for an injection too short, or too mild, to be detected (a brief interruption);
+    then its alert must not page.
+    ``runbook_steps``: the numbered recovery steps executed after this injection; ``None`` means all.
     """
 
     name: str
     fault: Fault
     hold_seconds: Mapping[str, float]  # by profile name
     undone_by_runbook: bool = False
+    judged_by_clocks: bool = True
+    runbook_steps: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +144,4 @@ class Scenario:
     alert: str | None  # the alert that must fire under its own name
     suppressed_alerts: frozenset[str] = frozenset()  # may be active, only while inhibited by ``alert``
     load: Load = field(default_factory=Load)
+    invariants: Mapping[str, Check] = field(default_factory=dict)  # "I1" ..: what holds in every mode, and SLO caps

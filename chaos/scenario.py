@@ -85,8 +85,10 @@ class Window:
 
     injection: str
     baseline_started: float | None = None
+    baseline_steady: float | None = None
     injected: float | None = None
-    bitten: float | None = None
+    bitten: float | None = None  # receipt of bite taken
+    hold_ended: float | None = None
     undo_started: float | None = None
     undone: float | None = None  # receipt of undo taken
     recovered: float | None = None  # steady state seen again
@@ -125,7 +127,11 @@ ClockReading = Callable[[Case, Window], tuple[float | None, tuple[EvidenceRefere
 
 @dataclass(frozen=True, slots=True)
 class ScenarioClocks:
-    """How the three clocks are read from the evidence of one injection; seconds, or ``None`` if not seen."""
+    """How the three clocks are read from the evidence of one injection, in seconds.
+
+    ``None`` with evidence: looked there and it did not happen, which fails. ``None`` without evidence: there was
+    nothing to look at, which is unknown.
+    """
 
     detect: ClockReading
     mitigate: ClockReading
@@ -134,7 +140,12 @@ class ScenarioClocks:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One failure mode, runnable."""
+    """One failure mode, runnable.
+
+    ``rests_on``: for a claim shown by some of the injections only, their names; every other claim rests on all of
+    them. A claim is judged only when each of its injections is proved to have bitten; those this host cannot make
+    are left out, and a claim left with none is skipped.
+    """
 
     failure_mode: str  # "FM01"
     slug: str  # also the runbook's, the test's and the alert group's name
@@ -143,5 +154,7 @@ class Scenario:
     clocks: ScenarioClocks
     alert: str | None  # the alert that must fire under its own name
     suppressed_alerts: frozenset[str] = frozenset()  # may be active, only while inhibited by ``alert``
+    co_alerts: frozenset[str] = frozenset()  # page under their own name as well, and rightly (mode 7 has two)
+    rests_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # claim id -> names of injections
     load: Load = field(default_factory=Load)
     invariants: Mapping[str, Check] = field(default_factory=dict)  # "I1" ..: what holds in every mode, and SLO caps

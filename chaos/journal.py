@@ -4,6 +4,7 @@ One line is ``{t, event, phase, injection?, ...facts}``. The engine writes them 
 the windows of the injections back. An event that names no injection belongs to the whole scenario.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -95,12 +96,13 @@ PHASE_OF = MappingProxyType(
 
 
 class Journal:
-    """Writes the journal of one scenario."""
+    """Writes the journal of one scenario; ``echo``, if given, is shown every line (live progress)."""
 
-    def __init__(self, writer: EvidenceWriter) -> None:
+    def __init__(self, writer: EvidenceWriter, *, echo: Callable[[dict[str, Any]], None] | None = None) -> None:
         self._writer = writer
+        self._echo = echo
 
-    def record(self, event: Event, *, injection: str | None = None, t: float | None = None, **facts: Any) -> float:
+    def write(self, event: Event, *, injection: str | None = None, t: float | None = None, **facts: Any) -> float:
         """Write one event and return its ``t``; ``t`` is given only for an instant noted earlier.
 
         Raises:
@@ -113,7 +115,11 @@ class Journal:
             row["injection"] = injection
         if t is not None:
             row["t"] = t
-        return self._writer.append(JOURNAL, row | facts)
+        row |= facts
+        written_at = self._writer.append(JOURNAL, row)
+        if self._echo is not None:
+            self._echo({"t": written_at, **row})
+        return written_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ JSON object with ``t``: seconds (float) of CLOCK_MONOTONIC since the scenario's 
 | ``journal.jsonl`` | engine | ``{t, event, phase, injection, ...}``: what the harness did |
 | ``receipts.jsonl`` | engine | ``{t, injection, proves: bite|undo, ok, observation}`` |
 | ``undo.jsonl`` | undo ledger | intent before the act, completion after it (fsync) |
-| ``history.jsonl`` | traffic | ``{t, op, type: invoke|ok|fail|info, kind, ...}``: what clients saw |
+| ``history.jsonl`` | traffic | ``{t, op, type: invoke|ok|fail|info, kind, stream?, ...}``: what clients saw |
 | ``samples/health.jsonl`` | probe | ``{t, replica, path, status, ms, error}`` |
 | ``samples/metrics.jsonl`` | probe | ``{t, replica, series: {sample: value}}`` or ``{t, replica, error}`` |
 | ``samples/alerts.jsonl`` | probe | ``{t, alerts: [{name, state: active|suppressed, inhibited_by, labels}]}`` |
 | ``samples/sessions.jsonl`` | probe | ``{t, sessions: {"replica-1": 4, ...}}`` or ``{t, error}`` (pg_stat_activity) |
 | ``samples/replicas.jsonl`` | probe | ``{t, replicas: {name: {pid, restarts, ready, last_exit_code}}}`` |
+| ``samples/<name>.jsonl`` | probe | whatever a probe of the scenario's own saw, or ``{t, error}`` |
 | ``notifications.jsonl`` | receiver | ``{t, receiver, status, alerts: [...]}``: what Alertmanager delivered |
 | ``runbook.jsonl`` | runbook | ``{t, injection, stage, step, kind, command, exit_code, output, seconds, ok}`` |
 | ``database.jsonl`` | engine, at the end | ``{t, table, row: {...}}``: proposals, events, idempotency records |

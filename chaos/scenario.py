@@ -2,9 +2,10 @@
 
 A scenario is data plus pure functions. The engine (``chaos.engine``) runs the injections in order inside one
 world and records evidence; the judge applies ``checks`` and ``clocks`` to the recorded folder, now or years later.
+How each of the sixteen modes fits in here: ``docs/adr/0001-the-shape-holds-sixteen.md``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,7 +14,7 @@ from chaos.result import EvidenceReference
 from chaos.verdict import Verdict
 
 if TYPE_CHECKING:
-    from compose.stack import Stack
+    from compose.stack import Stack, StackSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +53,18 @@ class Fault(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Injection:
-    """One fault, held for a stated time, then undone and recovered from.
+class Stream:
+    """Arrivals of one more kind beside the background traffic (FM04, FM05, FM06, FM12: the traffic is the fault).
 
-    ``undone_by_runbook``: the repair is a step of the runbook (a stopped database is started by the person who
-    follows it); the engine then runs the runbook before it calls ``undo``, which finds nothing left to do.
-    ``judged_by_clocks``: False for an injection too short, or too mild, to be detected (a brief interruption);
-    then its alert must not page.
-    ``runbook_steps``: the numbered recovery steps executed after this injection; ``None`` means all.
+    ``kind`` names a request that ``chaos.traffic`` knows how to make ("invalid_key", "expired_token", ...) and
+    ``parameters`` its variables; an unknown kind is an error before anything runs. Every line of the history
+    that a stream causes carries ``stream``: its name.
     """
 
     name: str
-    fault: Fault
-    hold_seconds: Mapping[str, float]  # by profile name
-    undone_by_runbook: bool = False
-    judged_by_clocks: bool = True
-    runbook_steps: frozenset[int] | None = None
+    kind: str
+    per_second: float
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,39 @@ class Load:
     proposals_per_second: float = 20.0
     reads_per_second: float = 10.0
     retry_share: float = 0.1  # of proposals sent twice under one Idempotency-Key
+    streams: tuple[Stream, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedAlerts:
+    """What Alertmanager may show from an injection until it has drained. Any other alert fails the scenario."""
+
+    firing: frozenset[str] = frozenset()  # must be active, each under its own name
+    co_alerts: frozenset[str] = frozenset()  # may be active too: the same cause, seen from elsewhere
+    suppressed: frozenset[str] = frozenset()  # may be there only while inhibited
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """One fault, held for a stated time, then undone and recovered from.
+
+    ``undone_by_runbook``: the repair is a step of the runbook (a stopped database is started by the person who
+    follows it); the engine then runs the runbook before it calls ``undo``, which finds nothing left to do.
+    ``judged_by_clocks``: False for an injection too short, or too mild, to be detected (a brief interruption, a
+    share just below the threshold); then its alert must not page.
+    ``runbook_steps``: the numbered recovery steps executed after this injection; ``None`` means all.
+    ``load``: the traffic instead of the scenario's, from the end of ``inject`` to the start of ``undo``.
+    ``alerts``: instead of the scenario's (FM07: near its limit one alert, over it another).
+    """
+
+    name: str
+    fault: Fault
+    hold_seconds: Mapping[str, float]  # by profile name
+    undone_by_runbook: bool = False
+    judged_by_clocks: bool = True
+    runbook_steps: frozenset[int] | None = None
+    load: Load | None = None
+    alerts: ExpectedAlerts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +169,32 @@ class ScenarioClocks:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A vantage point that only some modes need, sampled from baseline to drain into ``samples/<name>.jsonl``.
+
+    One look is one line: ``{t, ...}`` with what ``look`` returned, or ``{t, error}`` when it raised or took
+    longer than ``interval_seconds`` (at least one second). A probe never looks through the service.
+    """
+
+    name: str
+    interval_seconds: float
+    look: Callable[["Stack"], Awaitable[Mapping[str, Any]]]
+
+
+def as_it_is(spec: "StackSpec") -> "StackSpec":
+    """Leave the stack as the profile describes it."""
+    return spec
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """One failure mode, runnable.
 
     ``rests_on``: for a claim shown by some of the injections only, their names; every other claim rests on all of
     them. A claim is judged only when each of its injections is proved to have bitten; those this host cannot make
     are left out, and a claim left with none is skipped.
+    ``stack`` turns the profile's stack into the one this mode needs (limits, a spare replica, a stand-in for an
+    external service). ``exclusive``: no other world may run beside this one (it measures the machine).
     """
 
     failure_mode: str  # "FM01"
@@ -154,7 +204,26 @@ class Scenario:
     clocks: ScenarioClocks
     alert: str | None  # the alert that must fire under its own name
     suppressed_alerts: frozenset[str] = frozenset()  # may be active, only while inhibited by ``alert``
-    co_alerts: frozenset[str] = frozenset()  # page under their own name as well, and rightly (mode 7 has two)
+    co_alerts: frozenset[str] = frozenset()  # may page under their own name as well, and rightly (FM02: 504s are 5xx)
     rests_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # claim id -> names of injections
     load: Load = field(default_factory=Load)
     invariants: Mapping[str, Check] = field(default_factory=dict)  # "I1" ..: what holds in every mode, and SLO caps
+    probes: tuple[Probe, ...] = ()  # beside those that every scenario has
+    stack: Callable[["StackSpec"], "StackSpec"] = as_it_is
+    exclusive: bool = False
+
+    def expected_alerts(self, injection: Injection) -> ExpectedAlerts:
+        """Return what may be seen in Alertmanager because of one injection; for an undetectable one: nothing."""
+        if injection.alerts is not None:
+            return injection.alerts
+        if not injection.judged_by_clocks:
+            return ExpectedAlerts()
+        return ExpectedAlerts(
+            firing=frozenset() if self.alert is None else frozenset({self.alert}),
+            co_alerts=self.co_alerts,
+            suppressed=self.suppressed_alerts,
+        )
+
+    def load_during(self, injection: Injection) -> Load:
+        """Return the traffic while one injection holds."""
+        return injection.load or self.load

@@ -16,11 +16,15 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)  # most severe first
 
 
 class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A row of the document's escalation matrix; ``response_seconds`` is the same time as a number."""
+    """A row of the document's escalation matrix; ``response_seconds`` is the same time as a number.
+
+    ``receivers``: whom Alertmanager notifies, after how many seconds without an acknowledgement.
+    """
 
     response_time: str
     response_seconds: int
     escalation: str
+    receivers: dict[str, int]
 
 
 class FailureMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -157,7 +157,7 @@ def postgres_folder(*, settings: Settings | None = None, packaged: Sequence[str]
     if version < (POSTGRES_MAJOR_MIN,):
         raise MissingProgram(
             "postgres",
-            f"no server of version {POSTGRES_MAJOR_MIN} or newer is on PATH; unset STACK_POSTGRES for the embedded one.",
+            f"no server of version {POSTGRES_MAJOR_MIN} or newer is on PATH; unset STACK_POSTGRES.",
         )
     return newest
 

@@ -1,0 +1,126 @@
+"""When requests arrive and what they carry: a pure function of the load and one seed.
+
+Arrivals are Poisson and absolute: each instant is the one before it plus an exponential gap, never "now plus a
+step", so a stalled service does not slow the demand (a closed loop hides the fault). Every stream of chance has a
+generator of its own, derived from the run's seed, so that adding a stream does not move the others.
+"""
+
+import heapq
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from chaos.history import Kind
+from chaos.scenario import Load
+
+# A retry comes at once (a concurrent twin), soon (an impatient client) or after the fault (a patient one).
+_RETRY_DELAYS_SECONDS = ((0.0, 0.0), (0.05, 1.0), (1.0, 12.0))
+# Of all proposals, how many have their key used again with another body: such a request must be refused with 422.
+REUSE_SHARE = 0.01
+_LIST_SHARE = 0.3  # of reads; the others get one proposal
+_TARGETS = 200
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Arrival:
+    """A request that is due ``offset`` seconds after the start."""
+
+    offset: float
+    serial: int  # breaks ties; unique
+    kind: Kind = field(compare=False)
+    client: int = field(compare=False)  # index of the principal, modulo the number of principals
+    key: str | None = field(default=None, compare=False)
+    body: bytes | None = field(default=None, compare=False)
+    of: int | None = field(default=None, compare=False)  # serial of the proposal that is repeated
+
+
+def stream(seed: int, name: str) -> random.Random:
+    """Return the generator of one named stream of chance."""
+    return random.Random(f"{seed}/{name}")  # noqa: S311 - reproducible on purpose, guards nothing
+
+
+def schedule(load: Load, seed: int) -> Iterator[Arrival]:
+    """Yield arrivals for ever, in order of their instants."""
+    return _Schedule(load, seed).arrivals()
+
+
+class _Schedule:
+    def __init__(self, load: Load, seed: int) -> None:
+        self._load = load
+        self._proposal_gaps = stream(seed, "proposal gaps")
+        self._read_gaps = stream(seed, "read gaps")
+        self._contents = stream(seed, "contents")
+        self._repeats = stream(seed, "repeats")
+        self._serial = 0
+        self._due: list[Arrival] = []
+
+    def arrivals(self) -> Iterator[Arrival]:
+        if self._load.proposals_per_second > 0:
+            self._plan_proposal(0.0)
+        if self._load.reads_per_second > 0:
+            self._plan_read(0.0)
+        while self._due:
+            arrival = heapq.heappop(self._due)
+            match arrival.kind:
+                case Kind.PROPOSE:
+                    self._plan_proposal(arrival.offset)
+                    self._plan_repeats(arrival)
+                case Kind.LIST | Kind.GET:
+                    self._plan_read(arrival.offset)
+                case _:
+                    pass
+            yield arrival
+
+    def _plan_proposal(self, after: float) -> None:
+        self._plan(
+            after + self._proposal_gaps.expovariate(self._load.proposals_per_second),
+            Kind.PROPOSE,
+            client=self._contents.randrange(1 << 16),
+            key=str(uuid.UUID(int=self._contents.getrandbits(128), version=4)),
+            body=_body(self._contents),
+        )
+
+    def _plan_read(self, after: float) -> None:
+        kind = Kind.LIST if self._read_gaps.random() < _LIST_SHARE else Kind.GET
+        offset = after + self._read_gaps.expovariate(self._load.reads_per_second)
+        self._plan(offset, kind, client=self._read_gaps.randrange(1 << 16))
+
+    def _plan_repeats(self, first: Arrival) -> None:
+        chance = self._repeats
+        if chance.random() < self._load.retry_share:
+            delay = chance.uniform(*chance.choice(_RETRY_DELAYS_SECONDS))
+            self._plan(first.offset + delay, Kind.RETRY, client=first.client, key=first.key, body=first.body, of=first)
+        if chance.random() < REUSE_SHARE:
+            delay = chance.uniform(0.5, 2.0)
+            self._plan(
+                first.offset + delay, Kind.REUSE, client=first.client, key=first.key, body=_body(chance), of=first
+            )
+
+    def _plan(
+        self,
+        offset: float,
+        kind: Kind,
+        *,
+        client: int,
+        key: str | None = None,
+        body: bytes | None = None,
+        of: Arrival | None = None,
+    ) -> None:
+        self._serial += 1
+        arrival = Arrival(offset, self._serial, kind, client, key, body, of=None if of is None else of.serial)
+        heapq.heappush(self._due, arrival)
+
+
+def _body(chance: random.Random) -> bytes:
+    """Return a valid proposal with a canary of its own, so that no two bodies are alike."""
+    canary = f"canary-{chance.getrandbits(64):016x}"
+    return json.dumps(
+        {
+            "target": f"agent-{chance.randrange(_TARGETS):03d}",
+            "base_version": 0,
+            "patch": [{"op": "replace", "path": "/prompts/system", "value": f"Answer briefly. {canary}"}],
+            "rationale": f"Shorter answers were preferred in review ({canary}).",
+        }
+    ).encode()

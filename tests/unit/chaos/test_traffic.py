@@ -1,0 +1,203 @@
+import asyncio
+import itertools
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from chaos.arrivals import schedule
+from chaos.evidence import Evidence, EvidenceWriter, Origin
+from chaos.history import HISTORY, Kind, Operation, Outcome, dropped, operations, sha256
+from chaos.scenario import Load, Stream
+from chaos.traffic import Limits, Traffic, UnknownStreamError
+from tests.eventually import eventually
+from tests.unit.chaos.little_servers import Answer, ProposalsInMemory, Question, refused_address, serving
+
+SEED = 20260101
+BRISK = Load(proposals_per_second=120, reads_per_second=80, retry_share=0.3)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> EvidenceWriter:
+    return EvidenceWriter(tmp_path, Origin.now())
+
+
+def recorded(writer: EvidenceWriter) -> tuple[Operation, ...]:
+    return operations(Evidence(writer.folder).rows(HISTORY))
+
+
+def test_the_same_seed_gives_the_same_arrivals_and_another_seed_others() -> None:
+    first = list(itertools.islice(schedule(BRISK, SEED), 500))
+
+    assert list(itertools.islice(schedule(BRISK, SEED), 500)) == first
+    assert [one.body for one in first] == [one.body for one in itertools.islice(schedule(BRISK, SEED), 500)]
+    assert list(itertools.islice(schedule(BRISK, SEED + 1), 500)) != first
+
+
+def test_arrivals_are_ordered_and_come_at_the_rate_asked_for_with_exponential_gaps() -> None:
+    load = Load(proposals_per_second=20, reads_per_second=0, retry_share=0)
+    offsets = [one.offset for one in itertools.islice(schedule(load, SEED), 6000) if one.kind is Kind.PROPOSE]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(offsets)]
+
+    assert offsets == sorted(offsets)
+    assert statistics.mean(gaps) == pytest.approx(1 / 20, rel=0.06)
+    assert statistics.stdev(gaps) == pytest.approx(statistics.mean(gaps), rel=0.06)
+
+
+def test_every_proposal_has_a_canary_of_its_own_and_repeats_carry_the_key_of_what_they_repeat() -> None:
+    arrivals = list(itertools.islice(schedule(BRISK, SEED), 3000))
+    first = {one.serial: one for one in arrivals if one.kind is Kind.PROPOSE}
+
+    assert len({one.body for one in first.values()}) == len(first)
+    repeats = [one for one in arrivals if one.of is not None]
+    assert {one.kind for one in repeats} == {Kind.RETRY, Kind.REUSE}
+    for one in repeats:
+        assert one.of is not None
+        assert one.key == first[one.of].key
+        assert (one.body == first[one.of].body) is (one.kind is Kind.RETRY)
+
+
+@pytest.mark.anyio
+async def test_all_kinds_are_sent_answered_and_recorded_with_what_the_checks_need(writer: EvidenceWriter) -> None:
+    service = ProposalsInMemory()
+    async with (
+        serving(service) as address,
+        Traffic(address, ["key-a", "key-b"], BRISK, writer, seed=SEED) as traffic,
+    ):
+        await eventually(lambda: traffic._operations > 400 and service.conflicts > 0, seconds=20)
+
+    history = recorded(writer)
+    assert {one.kind for one in history} == set(Kind)
+    assert all(one.completion is not None for one in history)
+    proposals = [one for one in history if one.kind is Kind.PROPOSE]
+    assert all(one.outcome is Outcome.OK and one.answer("replica") == "replica-1" for one in proposals)
+    assert {one.proposal for one in proposals} <= set(service.stored)
+    assert {one.body_sha256 for one in proposals} <= {sha256(one.body) for one in service.questions}
+    assert {one.status for one in history if one.kind is Kind.REUSE} <= {422}
+    assert all(one.outcome is Outcome.OK for one in history if one.kind in {Kind.GET, Kind.RETRY})
+    assert any("after" in one.invocation.data for one in history if one.kind is Kind.LIST)
+    assert {one.principal for one in history} == {"client-1", "client-2"}
+    assert "key-a" not in (writer.folder / HISTORY).read_text()
+
+
+@pytest.mark.anyio
+async def test_a_stalled_service_does_not_slow_the_demand_and_latency_counts_from_the_intended_start(
+    writer: EvidenceWriter,
+) -> None:
+    service = ProposalsInMemory()
+    gate = asyncio.Event()
+
+    async def stalled(question: Question) -> Answer:
+        await gate.wait()
+        return await service(question)
+
+    load = Load(proposals_per_second=100, reads_per_second=0, retry_share=0)
+    async with serving(stalled) as address, Traffic(address, ["key"], load, writer, seed=SEED) as traffic:
+        await eventually(lambda: traffic.snapshot().in_flight >= 50)
+        gate.set()
+        await eventually(lambda: traffic.snapshot().in_flight <= 1)
+
+    waits = [one.seconds or 0.0 for one in recorded(writer)]
+    assert max(waits) > 0.3
+    assert sum(wait > 0.1 for wait in waits) > 20
+
+
+@pytest.mark.anyio
+async def test_a_request_past_its_deadline_is_open_when_it_writes_and_failed_when_it_reads(
+    writer: EvidenceWriter,
+) -> None:
+    async def silent(_: Question) -> Answer:
+        await asyncio.Event().wait()
+        return Answer()
+
+    limits = Limits(deadline_seconds=0.2)
+    async with serving(silent) as address, Traffic(address, ["key"], BRISK, writer, seed=SEED, limits=limits) as load:
+        await eventually(lambda: load._operations > 30)
+        await load.drain()
+
+    for one in recorded(writer):
+        assert one.answer("error") == "timeout"
+        assert one.outcome is (Outcome.INFO if one.kind.writes else Outcome.FAIL)
+
+
+@pytest.mark.anyio
+async def test_a_refused_connection_promises_no_effect(writer: EvidenceWriter) -> None:
+    async with Traffic(refused_address(), ["key"], BRISK, writer, seed=SEED) as traffic:
+        await eventually(lambda: traffic._operations > 20)
+        await traffic.drain()
+
+    assert {(one.outcome, one.answer("error")) for one in recorded(writer)} == {(Outcome.FAIL, "refused")}
+
+
+@pytest.mark.anyio
+async def test_arrivals_that_find_the_pool_full_are_recorded_as_dropped(writer: EvidenceWriter) -> None:
+    async def silent(_: Question) -> Answer:
+        await asyncio.Event().wait()
+        return Answer()
+
+    limits = Limits(deadline_seconds=0.5, in_flight_max=3)
+    async with serving(silent) as address, Traffic(address, ["key"], BRISK, writer, seed=SEED, limits=limits) as load:
+        await eventually(lambda: load.snapshot().dropped > 5)
+
+    rows = dropped(Evidence(writer.folder).rows(HISTORY))
+    assert len(rows) > 5
+    assert all("op" not in row.data and "intended" in row.data for row in rows)
+
+
+@pytest.mark.anyio
+async def test_leaving_with_an_error_ends_at_once_and_leaves_what_was_in_flight_open(writer: EvidenceWriter) -> None:
+    async def silent(_: Question) -> Answer:
+        await asyncio.Event().wait()
+        return Answer()
+
+    async with serving(silent) as address:
+        started = time.monotonic()
+        with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError)):
+            async with Traffic(address, ["key"], BRISK, writer, seed=SEED) as traffic:
+                await eventually(lambda: traffic._operations > 20)
+                raise RuntimeError
+        assert time.monotonic() - started < 3
+
+    history = recorded(writer)
+    assert all(one.completion is not None for one in history)
+    assert {one.outcome for one in history if one.kind.writes} == {Outcome.INFO}
+    assert {one.answer("error") for one in history} == {"abandoned"}
+
+
+@pytest.mark.anyio
+async def test_the_load_can_change_while_running(writer: EvidenceWriter) -> None:
+    reads_only = Load(proposals_per_second=0, reads_per_second=100, retry_share=0)
+    async with serving(ProposalsInMemory()) as address, Traffic(address, ["key"], BRISK, writer, seed=SEED) as traffic:
+        await eventually(lambda: traffic._operations > 50)
+        traffic.change_load(reads_only)
+        changed_at = writer.origin.elapsed()
+        before = traffic._operations
+        await eventually(lambda: traffic._operations > before + 30)
+
+    later = [one for one in recorded(writer) if one.invoked > changed_at]
+    assert later
+    assert not any(one.kind.writes for one in later)
+
+
+def test_an_unknown_stream_is_an_error_before_anything_is_sent(writer: EvidenceWriter) -> None:
+    load = Load(streams=(Stream(name="bad keys", kind="not_built", per_second=5),))
+
+    with pytest.raises(UnknownStreamError, match="not_built"):
+        Traffic("http://127.0.0.1:1", ["key"], load, writer, seed=SEED)
+
+
+@pytest.mark.anyio
+async def test_the_snapshot_tells_the_last_second(writer: EvidenceWriter) -> None:
+    async def failing(_: Question) -> Answer:
+        return Answer(503, {"code": "database-unavailable"}, {"retry-after": "1", "x-replica": "replica-2"})
+
+    async with serving(failing) as address, Traffic(address, ["key"], BRISK, writer, seed=SEED) as traffic:
+        await eventually(lambda: traffic.snapshot().fail > 20)
+        snapshot = traffic.snapshot()
+
+    assert snapshot.ok == snapshot.info == 0
+    assert snapshot.rate > 20
+    assert snapshot.p99_ms is not None
+    writes = [one for one in recorded(writer) if one.kind.writes]
+    assert all((one.answer("code"), one.answer("retry_after")) == ("database-unavailable", "1") for one in writes)

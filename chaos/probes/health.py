@@ -1,0 +1,38 @@
+"""Asks every replica's health endpoints directly, four times a second, and the proxy in front as users see it.
+
+Writes ``samples/health.jsonl``: ``{t, replica, path, status, ms}`` or ``{t, replica, path, error, ms}``; the proxy in
+front stands there as the replica ``front``.
+"""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import httpx
+
+from chaos.evidence import EvidenceWriter
+from chaos.probes.sampler import every, sample
+from chaos.probes.targets import Targets
+
+HEALTH = "samples/health.jsonl"
+FRONT = "front"
+PATHS = ("/health", "/health/ready", "/health/live")
+_FRONT_PATHS = ("/health/ready",)
+
+
+async def watch_health(
+    targets: Targets, writer: EvidenceWriter, *, period_seconds: float = 0.25, deadline_seconds: float = 1.0
+) -> None:
+    """Sample until cancelled; every (replica, path) has a loop of its own, so one that hangs stops no other."""
+    looks = [(replica.name, replica.address, path) for replica in targets.replicas for path in PATHS]
+    if targets.front is not None:
+        looks += [(FRONT, targets.front, path) for path in _FRONT_PATHS]
+    async with httpx.AsyncClient(trust_env=False, timeout=deadline_seconds) as client, asyncio.TaskGroup() as tasks:
+        for name, address, path in looks:
+            take = partial(_status, client, address + path)
+            act = partial(sample, writer, HEALTH, take, deadline_seconds=deadline_seconds, replica=name, path=path)
+            tasks.create_task(every(period_seconds, act), name=f"health of {name} {path}")
+
+
+async def _status(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    return {"status": (await client.get(url)).status_code}

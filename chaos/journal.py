@@ -173,6 +173,7 @@ def _window(account: Account, injection: str) -> Window:
         injection=injection,
         baseline_started=account.at(Event.BASELINE_STARTED, injection),
         baseline_steady=account.at(Event.BASELINE_STEADY, injection),
+        injection_started=account.at(Event.INJECTION_STARTED, injection),
         injected=account.at(Event.INJECTED, injection),
         bitten=account.at(Event.BITTEN, injection),
         hold_ended=account.at(Event.HOLD_ENDED, injection),

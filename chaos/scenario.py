@@ -116,7 +116,8 @@ class Window:
     injection: str
     baseline_started: float | None = None
     baseline_steady: float | None = None
-    injected: float | None = None
+    injection_started: float | None = None  # the act began
+    injected: float | None = None  # the act returned; clocks count from here
     bitten: float | None = None  # receipt of bite taken
     hold_ended: float | None = None
     undo_started: float | None = None

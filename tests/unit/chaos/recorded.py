@@ -16,7 +16,7 @@ from typing import Any
 from chaos.evidence import Evidence, EvidenceWriter, Origin
 from chaos.journal import Event, Journal
 from chaos.matrix import load_matrix
-from chaos.result import EvidenceReference
+from chaos.result import EvidenceReference, RunRecord
 from chaos.scenario import Case, Check, Finding, Injection, Observation, Scenario, ScenarioClocks, Window
 from chaos.verdict import Verdict
 
@@ -156,7 +156,9 @@ def nothing_lost(case: Case) -> Finding:
         return Finding(Verdict.UNKNOWN, "nothing was acknowledged")
     if lost:
         return Finding(Verdict.FAIL, f"{len(lost)} acknowledged proposals are not stored", (lost[0].reference,))
-    return Finding(Verdict.PASS, f"all {len(acknowledged)} acknowledged proposals are stored")
+    return Finding(
+        Verdict.PASS, f"all {len(acknowledged)} acknowledged proposals are stored", (acknowledged[-1].reference,)
+    )
 
 
 def first(file: str, is_it: Callable[[dict[str, Any]], bool]) -> Callable[..., Any]:
@@ -364,6 +366,26 @@ def _log_line(t: float, event: str, **facts: Any) -> str:
         json.dumps({"timestamp": wall.isoformat(timespec="microseconds"), "level": "info", "event": event, **facts})
         + "\n"
     )
+
+
+def record_run(run_folder: Path) -> RunRecord:
+    """Write a whole run of one scenario."""
+    record(run_folder / "fm01_database_connection_failure")
+    run = RunRecord(
+        run_id="20261123T093000Z-ab12",
+        profile="fast",
+        seed=SEED,
+        command=f"./justw gameday fm01 --seed {SEED}",
+        started_at="2026-11-23T09:30:00+00:00",
+        host={
+            "root": {"available": True, "reason": "user id 0", "unlocks": "namespaces without a user namespace"},
+            "cgroup_v2": {"available": False, "reason": "only version 1 is mounted", "unlocks": "FM07 by memory.max"},
+        },
+        scenarios=("fm01_database_connection_failure",),
+        finished=True,
+    )
+    run.write(run_folder)
+    return run
 
 
 def edit(folder: Path, file: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:

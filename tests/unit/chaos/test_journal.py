@@ -27,7 +27,11 @@ def test_windows_are_read_back_as_they_were_written(writer: EvidenceWriter, tmp_
 
     windows = read_windows(Evidence(tmp_path))
 
-    assert windows == (Window("proxy_down", baseline_started=1.0, baseline_steady=2.0, injected=4.0, bitten=5.0),)
+    assert windows == (
+        Window(
+            "proxy_down", baseline_started=1.0, baseline_steady=2.0, injection_started=3.0, injected=4.0, bitten=5.0
+        ),
+    )
     assert read_account(Evidence(tmp_path)).skipped_injections == {"packets_dropped": "no packet filter"}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.evidence import EvidenceWriter
+from chaos.probes.follower import LineFollower
 from chaos.probes.sampler import every
 
 ATTEMPTS = "samples/attempts.jsonl"
@@ -40,38 +41,16 @@ def attempt_of(line: str) -> dict[str, Any] | None:
     }
 
 
-class LogFollower:
-    """Reads the complete lines a growing file has gained; a torn last line waits for its end."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def lines(self) -> list[str]:
-        """Return what is new; nothing while the file does not exist."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
-        except FileNotFoundError:
-            return []
-        complete = content.rpartition(b"\n")[0]
-        if not complete:
-            return []
-        self._offset += len(complete) + 1
-        return complete.decode(errors="replace").split("\n")
-
-
 async def watch_attempts(proxy_log: Path | None, writer: EvidenceWriter) -> None:
     """Follow the log until cancelled. What was logged before is left out: it has no instant of its own."""
     if proxy_log is None:
         return
-    follower = LogFollower(proxy_log)
+    follower = LineFollower(proxy_log)
     follower.lines()
     await every(POLL_SECONDS, partial(_record_new, follower, writer))
 
 
-async def _record_new(follower: LogFollower, writer: EvidenceWriter) -> None:
+async def _record_new(follower: LineFollower, writer: EvidenceWriter) -> None:
     for line in follower.lines():
         attempt = attempt_of(line)
         if attempt is not None:

@@ -1,9 +1,13 @@
 """What the probes look at: addresses, and nothing that belongs to how the stack is run."""
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compose.stack import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +44,25 @@ class Targets:
     database: str | None = None
     replica_status: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]] | None = None
     proxy_log: Path | None = None
+
+
+def targets_of(stack: "Stack") -> Targets:
+    """Return what there is to look at in a running stack."""
+
+    async def replica_status() -> Mapping[str, Mapping[str, Any]]:
+        return {name: dataclasses.asdict(status) for name, status in (await stack.replicas.status()).items()}
+
+    return Targets(
+        replicas=tuple(
+            ReplicaTarget(name, stack.replica_address(name), stack.replica_metrics_address(name))
+            for name in stack.replica_names()
+        ),
+        front=stack.address,
+        front_metrics=f"http://127.0.0.1:{stack.ports.haproxy_metrics}",
+        prometheus=f"http://127.0.0.1:{stack.ports.prometheus}",
+        alertmanager=f"http://127.0.0.1:{stack.ports.alertmanager}",
+        notifications_port=stack.ports.notifications,
+        database=stack.postgres.dsn("firewall_monitor"),
+        replica_status=replica_status,
+        proxy_log=stack.spec.logs / "toxiproxy.log",
+    )

@@ -5,20 +5,39 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from chaos.evidence import EvidenceWriter
 from chaos.probes.alerts import watch_alerts
 from chaos.probes.attempts import watch_attempts
+from chaos.probes.database_dump import dump_database
+from chaos.probes.export import export
 from chaos.probes.health import watch_health
 from chaos.probes.metrics import watch_metrics
 from chaos.probes.notifications import Receiver
 from chaos.probes.replicas import watch_replicas
 from chaos.probes.sampler import Take, every, sample
 from chaos.probes.sessions import watch_sessions
-from chaos.probes.targets import Targets
+from chaos.probes.targets import Targets, targets_of
+
+if TYPE_CHECKING:
+    from compose.stack import Stack
 
 _OWN_DEADLINE_MIN_SECONDS = 1.0
+
+
+def running(stack: "Stack", writer: EvidenceWriter, *, own: Mapping[str, tuple[float, Take]] | None = None) -> "Probes":
+    """Return the probes of a stack, to be entered."""
+    return Probes(targets_of(stack), writer, own=own)
+
+
+async def freeze(stack: "Stack", writer: EvidenceWriter) -> None:
+    """Keep, at the end, what goes away with the stack: the database's rows and Prometheus's series."""
+    targets = targets_of(stack)
+    if targets.database is not None:
+        await dump_database(targets.database, writer)
+    if targets.prometheus is not None:
+        await export(targets.prometheus, writer, start=0.0, end=writer.origin.elapsed())
 
 
 class Probes:

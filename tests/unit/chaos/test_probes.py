@@ -11,8 +11,9 @@ import pytest
 
 from chaos.evidence import Evidence, EvidenceWriter, Origin, Row
 from chaos.probes.alerts import ALERTS, PENDING, watch_alerts
-from chaos.probes.attempts import ATTEMPTS, LogFollower, attempt_of, watch_attempts
+from chaos.probes.attempts import ATTEMPTS, attempt_of, watch_attempts
 from chaos.probes.export import PROMETHEUS, export
+from chaos.probes.follower import LineFollower
 from chaos.probes.health import HEALTH, watch_health
 from chaos.probes.metrics import METRICS, sample_name, selected, watch_metrics
 from chaos.probes.notifications import NOTIFICATIONS, Receiver
@@ -234,7 +235,7 @@ def test_a_log_line_of_toxiproxy_tells_of_an_attempt_or_not(line: str, outcome: 
 
 def test_a_torn_last_line_waits_for_its_end(tmp_path: Path) -> None:
     log = tmp_path / "toxiproxy.log"
-    follower = LogFollower(log)
+    follower = LineFollower(log)
     assert follower.lines() == []
 
     log.write_text("one\ntw")

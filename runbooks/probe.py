@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""What the runbooks look with: only the standard library, so that it works where nothing else does.
+
+    probe.py http [--method POST] URL              status line and body, as `curl -sSi`; exit 0 below 400, else 22
+    probe.py metric NAME ADDRESS [ADDRESS ...]     the sum of a metric's samples over these /metrics
+    probe.py postgres HOST PORT [PORT ...]         how far a PostgreSQL greeting gets, for each port, and the worst
+
+Exit codes as curl's: 0 fine, 7 no connection, 22 an HTTP error, 28 out of time, 1 the probe's answer is "no".
+"""
+
+import argparse
+import concurrent.futures
+import http.client
+import socket
+import struct
+import sys
+import urllib.parse
+
+TIMEOUT_SECONDS = 2.0
+BODY_BYTES_MAX = 4 * 1024 * 1024
+HTTP_ERROR = 400
+EXIT_NO, EXIT_NO_CONNECTION, EXIT_HTTP_ERROR, EXIT_OUT_OF_TIME = 1, 7, 22, 28
+# PostgreSQL's SSLRequest: a server answers one byte, S or N, before any authentication.
+GREETING = struct.pack("!ii", 8, 80877103)
+# Worst last: what is said of several ports is the worst of them.
+OUTCOMES = ("open", "strange", "closed", "silent", "refused", "unreachable")
+
+
+def say(text: str) -> None:
+    """Print one line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def ask(url: str, method: str = "GET") -> tuple[int, str]:
+    """Return status and body; raises OSError (TimeoutError is one) and http.client.HTTPException."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request(method, urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")))
+        answer = connection.getresponse()
+        return answer.status, answer.read(BODY_BYTES_MAX).decode(errors="replace")
+    finally:
+        connection.close()
+
+
+def probe_http(url: str, method: str) -> int:
+    """Say what one request gave."""
+    status, body = ask(url, method)
+    say(f"HTTP {status}")
+    if body.strip():
+        say(body.rstrip())
+    return EXIT_HTTP_ERROR if status >= HTTP_ERROR else 0
+
+
+def probe_metric(name: str, addresses: list[str]) -> int:
+    """Say the sum over all label sets and all addresses."""
+    bodies = [ask(f"{address}/metrics")[1] for address in addresses]
+    samples = [
+        float(line.rsplit(" ", 1)[1])
+        for body in bodies
+        for line in body.splitlines()
+        if line.split("{", 1)[0].split(" ", 1)[0] == name
+    ]
+    if not samples:
+        say(f"{name}: no such metric")
+        return EXIT_NO
+    say(f"{name} {sum(samples):g}")
+    return 0
+
+
+def greet(host: str, port: int) -> str:
+    """Return how far a greeting gets."""
+    try:
+        connection = socket.create_connection((host, port), timeout=TIMEOUT_SECONDS)
+    except ConnectionRefusedError:
+        return "refused"
+    except OSError:
+        return "unreachable"
+    with connection:
+        try:
+            connection.sendall(GREETING)
+            answer = connection.recv(1)
+        except TimeoutError:
+            return "silent"
+        except OSError:
+            return "closed"
+    if not answer:
+        return "closed"
+    return "open" if answer in {b"S", b"N"} else "strange"
+
+
+def probe_postgres(host: str, ports: list[int]) -> int:
+    """Say how far each port lets us, and the worst of them."""
+    with concurrent.futures.ThreadPoolExecutor(len(ports)) as pool:
+        reached = list(pool.map(lambda port: greet(host, port), ports))
+    for port, outcome in zip(ports, reached, strict=True):
+        say(f"{host}:{port} {outcome}")
+    worst = max(reached, key=OUTCOMES.index)
+    say(f"path: {worst}")
+    return 0 if worst == "open" else EXIT_NO
+
+
+def main(arguments: list[str]) -> int:
+    """Run one probe; its errors become words and an exit code."""
+    parser = argparse.ArgumentParser(description="What the runbooks look with.")
+    commands = parser.add_subparsers(dest="probe", required=True)
+    one = commands.add_parser("http")
+    one.add_argument("--method", choices=("GET", "POST"), default="GET")
+    one.add_argument("url")
+    one = commands.add_parser("metric")
+    one.add_argument("name")
+    one.add_argument("addresses", nargs="+")
+    one = commands.add_parser("postgres")
+    one.add_argument("host")
+    one.add_argument("ports", nargs="+", type=int)
+    given = parser.parse_args(arguments)
+    try:
+        if given.probe == "http":
+            return probe_http(given.url, given.method)
+        if given.probe == "metric":
+            return probe_metric(given.name, given.addresses)
+        return probe_postgres(given.host, given.ports)
+    except TimeoutError:
+        say("out of time")
+        return EXIT_OUT_OF_TIME
+    except (OSError, http.client.HTTPException) as problem:
+        say(f"no connection: {problem}")
+        return EXIT_NO_CONNECTION
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -56,6 +56,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str
     failure_mode: str | None = None
     group: str | None = None
+    advice: str | None = None  # what to do about an alert beyond the document; the others have a runbook
     for_: str | None = msgspec.field(default=None, name="for")
     keep_firing_for: str | None = None
     cases: tuple[Case, ...] = ()

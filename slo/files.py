@@ -10,7 +10,6 @@ import msgspec
 
 SLO_FOLDER = Path(__file__).resolve().parent
 SPECIFICATION = SLO_FOLDER / "spec"
-GENERATED = SLO_FOLDER / "generated"
 
 T = TypeVar("T")
 

@@ -4,31 +4,41 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
-from slo import alerts, profiles, rule_tests, rules
-from slo.files import GENERATED
+from slo import alerts, profiles, rule_tests, rules, runbook_index
+from slo.files import SLO_FOLDER
+
+ROOT = SLO_FOLDER.parent
+_GENERATED = Path("slo", "generated")
+_RUNBOOKS = Path("runbooks")
 
 
-def generated() -> Mapping[Path, str]:
-    """Return every derived file, by its path relative to ``slo/generated``, with what it must say."""
+def generated(root: Path = ROOT) -> Mapping[Path, str]:
+    """Return every derived file, by its path below the repository, with what it must say."""
     specified = alerts.load()
     files = {}
     for name in profiles.names():
         profile = profiles.load(name)
-        files[Path(name, "rules.yaml")] = rules.render(specified, profile)
-        files[Path(name, "tests.yaml")] = rule_tests.render(specified, profile)
+        files[_GENERATED / name / "rules.yaml"] = rules.render(specified, profile)
+        files[_GENERATED / name / "tests.yaml"] = rule_tests.render(specified, profile)
+    files[_RUNBOOKS / "index.md"] = runbook_index.render(specified, root / _RUNBOOKS)
     return files
 
 
-def rules_file(profile: profiles.Profile) -> Path:
+def rules_file(profile: profiles.Profile, root: Path = ROOT) -> Path:
     """Return where the rules of a profile lie: what Prometheus loads."""
-    return GENERATED / profile.name / "rules.yaml"
+    return root / _GENERATED / profile.name / "rules.yaml"
 
 
-def write(folder: Path = GENERATED) -> list[Path]:
+def cases_file(profile: profiles.Profile, root: Path = ROOT) -> Path:
+    """Return where the promtool cases of a profile lie, beside its rules."""
+    return root / _GENERATED / profile.name / "tests.yaml"
+
+
+def write(root: Path = ROOT) -> list[Path]:
     """Write every derived file that differs from what it must say, and return those."""
     written = []
-    for path, text in generated().items():
-        target = folder / path
+    for path, text in generated(root).items():
+        target = root / path
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
@@ -36,13 +46,13 @@ def write(folder: Path = GENERATED) -> list[Path]:
     return written
 
 
-def drift(folder: Path = GENERATED) -> str:
+def drift(root: Path = ROOT) -> str:
     """Return the differences between the files and the specification as a diff; empty when they agree."""
-    expected = generated()
-    present = {path.relative_to(folder) for path in folder.rglob("*.yaml")}
+    expected = generated(root)
+    stray = {path.relative_to(root) for path in (root / _GENERATED).rglob("*") if path.is_file()} - set(expected)
     lines: list[str] = []
-    for path in sorted(present | set(expected)):
-        there = (folder / path).read_text(encoding="utf-8") if path in present else ""
+    for path in sorted({*expected, *stray}):
+        there = (root / path).read_text(encoding="utf-8") if (root / path).exists() else ""
         lines.extend(
             difflib.unified_diff(
                 there.splitlines(),

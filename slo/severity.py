@@ -31,6 +31,7 @@ class FailureMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One failure mode's place in the catalogue."""
 
     id: str  # "FM01"
+    title: str  # the document's heading
     slug: str  # from the document's heading: names scenario, runbook, test and alert group
     severity: Severity
     recovers: Literal["automated", "client", "no"]

@@ -1,0 +1,129 @@
+"""What the runbooks look with, against real sockets."""
+
+import http.server
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from chaos import runbook
+
+PROBE = runbook.FOLDER / "probe.py"
+
+
+def probe(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-S", PROBE, *arguments], capture_output=True, text=True, timeout=20, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@contextmanager
+def server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Listen on a free port of the loopback and treat one connection as told."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                connection, _ = listening.accept()
+                with connection:
+                    answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            with suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
+            thread.join(timeout=10)
+
+
+def says_no_tls(connection: socket.socket) -> None:
+    assert connection.recv(8) == bytes.fromhex("0000000804d2162f")
+    connection.sendall(b"N")
+
+
+def hangs_up(connection: socket.socket) -> None:
+    connection.recv(8)
+
+
+def says_nothing(connection: socket.socket) -> None:
+    connection.recv(8)
+    connection.recv(1)  # until the probe gives up
+
+
+def talks_http(connection: socket.socket) -> None:
+    connection.recv(8)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "exit_code"),
+    [(says_no_tls, "open", 0), (hangs_up, "closed", 1), (says_nothing, "silent", 1), (talks_http, "strange", 1)],
+)
+def test_a_greeting_tells_how_far_it_gets(
+    answer: Callable[[socket.socket], None], outcome: str, exit_code: int
+) -> None:
+    with server(answer) as port:
+        code, said = probe("postgres", "127.0.0.1", str(port))
+
+    assert said.splitlines() == [f"127.0.0.1:{port} {outcome}", f"path: {outcome}"]
+    assert code == exit_code
+
+
+def test_of_several_ports_the_worst_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = free.getsockname()[1]
+    with server(says_no_tls) as port:
+        code, said = probe("postgres", "127.0.0.1", str(port), str(nobody))
+
+    assert said.splitlines()[-1] == "path: refused"
+    assert code == 1
+
+
+class _Metrics(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        found = self.path == "/metrics"
+        body = b'# TYPE x_total counter\nx_total{a="1"} 2.0\nx_total{a="2"} 3.0\nx_total_more 50.0\ny 1.0\n'
+        self.send_response(200 if found else 503)
+        self.end_headers()
+        self.wfile.write(body if found else b"not ready\n")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Metrics) as serving:
+        threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+
+
+def test_a_metric_is_summed_over_label_sets_and_addresses(address: str) -> None:
+    assert probe("metric", "x_total", address, address) == (0, "x_total 10\n")
+
+
+def test_a_metric_that_is_not_there_is_an_error(address: str) -> None:
+    assert probe("metric", "z", address) == (1, "z: no such metric\n")
+
+
+def test_an_http_error_has_its_own_exit_code_and_shows_the_body(address: str) -> None:
+    assert probe("http", f"{address}/health/ready") == (22, "HTTP 503\nnot ready\n")
+    assert probe("http", f"{address}/metrics")[0] == 0
+
+
+def test_nobody_at_an_address_has_its_own_exit_code() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        nobody = free.getsockname()[1]
+
+    code, said = probe("http", f"http://127.0.0.1:{nobody}/")
+
+    assert code == 7
+    assert said.startswith("no connection")

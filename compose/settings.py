@@ -6,6 +6,7 @@
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,3 +32,9 @@ def load() -> Settings:
         tools_folder=Path(chosen.get("STACK_TOOLS_FOLDER") or default.tools_folder),
         postgres=chosen.get("STACK_POSTGRES") or default.postgres,
     )
+
+
+def child_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the environment for a program we start: ours, with some variables set, or taken out where None."""
+    merged = {**os.environ, **changes}  # noqa: TID251 - this is settings.py
+    return {name: value for name, value in merged.items() if value is not None}

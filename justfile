@@ -1,0 +1,199 @@
+# What can be done here; `./justw --list` shows it, `./justw NAME` does it.
+# Recipes depend on `setup`, which brings what is missing and does nothing (in a tenth of a second) when all is there.
+
+set positional-arguments
+
+python := ".venv/bin/python"
+bin := ".venv/bin"
+promtool := quote(python) + " -m compose.programs promtool"
+uv := ".tools/bin/uv"
+
+# Quick ones first: what they find is known within a minute.
+checks := "lint types layers dependencies spelling shell yaml rules unit contract repository integration harness scenarios"
+
+# Set-up needs only the standard library: the environment's Python once there is one, before that the system's.
+setup_python := if path_exists(justfile_directory() / python) == "true" { python } else { `.tools/bin/uv python find --system --no-project --no-python-downloads 'cpython>=3.11'` }
+
+[private]
+default:
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --list
+
+# Inject the failure modes that exist (or: fm01 fm03 ...) into the real stack and judge every documented claim
+[group('game day')]
+[no-exit-message]
+gameday *names: setup
+    @exec {{ python }} -m chaos run "$@"
+
+# Judge a stored run again, offline: same evidence, same verdict
+[group('game day')]
+[no-exit-message]
+judge *run: environment
+    @exec {{ python }} -m chaos judge "$@"
+
+# Put right what a killed run left behind, and say what it was
+[group('game day')]
+[no-exit-message]
+sweep *options: environment
+    @exec {{ python }} -m chaos sweep "$@"
+
+# Bring the stack up with a development key; prints its address, a curl that works and where the logs are
+[group('stack')]
+[no-exit-message]
+up *options: setup
+    @exec {{ python }} -m compose up "$@"
+
+# Take that stack down
+[group('stack')]
+[no-exit-message]
+down *options: environment
+    @exec {{ python }} -m compose down "$@"
+
+# Run every check (or: lint unit ...); names all that failed, not just the first
+[group('checks')]
+[no-exit-message]
+[script('sh')]
+test *names: setup
+    set -u
+    [ $# -gt 0 ] || set -- {{ checks }}
+    began=$(date +%s)
+    count=0
+    failed=
+    for check; do
+        started=$(date +%s)
+        printf '\n=== %s\n' "$check"
+        if {{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --no-deps "$check" </dev/null; then
+            printf '=== %s passed in %d s\n' "$check" $(($(date +%s) - started))
+        else
+            code=$?
+            [ "$code" -lt 128 ] || exit "$code"
+            printf '=== %s FAILED (exit code %d)\n' "$check" "$code"
+            failed="$failed $check"
+        fi
+        count=$((count + 1))
+    done
+    took=$(($(date +%s) - began))
+    if [ -n "$failed" ]; then
+        printf '\nFAILED:%s (of %d checks, in %d s)\n' "$failed" "$count" "$took"
+        exit 1
+    fi
+    printf '\nAll %d checks passed in %d s.\n' "$count" "$took"
+
+# Rewrite the code the way it is formatted here, and what can be mended by itself
+[group('checks')]
+format: environment
+    @{{ bin }}/ruff format .
+    @{{ bin }}/ruff check --fix .
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --fmt --unstable
+
+# Formatting and lint, of Python and of this file
+[group('checks')]
+[no-exit-message]
+lint: environment
+    @{{ bin }}/ruff format --check .
+    @{{ bin }}/ruff check .
+    @{{ quote(just_executable()) }} --justfile {{ quote(justfile()) }} --fmt --check --unstable
+
+# Types, strictly
+[group('checks')]
+[no-exit-message]
+types: environment
+    @{{ bin }}/mypy
+
+# Who may import whom
+[group('checks')]
+[no-exit-message]
+layers: environment
+    @{{ bin }}/lint-imports
+
+# Every dependency is used, everything used is a dependency
+[group('checks')]
+[no-exit-message]
+dependencies: environment
+    @{{ bin }}/deptry .
+
+# Spelling
+[group('checks')]
+[no-exit-message]
+spelling: environment
+    @{{ bin }}/codespell
+
+# Shell scripts: shellcheck, and a POSIX shell can read them
+[group('checks')]
+[no-exit-message]
+shell: environment
+    @{{ bin }}/shellcheck justw .ci/run $(find chaos compose service slo -name '*.sh')
+    @sh -n justw
+
+# YAML
+[group('checks')]
+[no-exit-message]
+yaml: environment
+    @{{ bin }}/yamllint --strict .
+
+# Alert rules of both profiles, with their cases (promtool)
+[group('checks')]
+[no-exit-message]
+rules: setup
+    @{{ promtool }} check rules slo/generated/*/rules.yaml
+    @{{ promtool }} test rules slo/generated/*/tests.yaml
+
+# Tests of single modules
+[group('checks')]
+[no-exit-message]
+unit *options: setup
+    @{{ python }} -m pytest tests/unit "$@"
+
+# The API against its published description
+[group('checks')]
+[no-exit-message]
+contract *options: setup
+    @{{ python }} -m pytest tests/contract "$@"
+
+# What must be true of the repository: documents, names, links, the commands in README
+[group('checks')]
+[no-exit-message]
+repository *options: setup
+    @{{ python }} -m pytest tests/repository "$@"
+
+# Tests against real PostgreSQL, Valkey, Toxiproxy
+[group('checks')]
+[no-exit-message]
+integration *options: setup
+    @{{ python }} -m pytest tests/integration "$@"
+
+# Tests of the harness itself: killed in every phase, interrupted, no fault injected
+[group('checks')]
+[no-exit-message]
+harness *options: setup
+    @{{ python }} -m pytest tests/chaos "$@"
+
+# Every failure mode, and a planted defect for each mitigation that must turn it red
+[group('checks')]
+[no-exit-message]
+scenarios *options: setup
+    @{{ python }} -m pytest tests/failure_modes "$@"
+
+# Install what is missing (the other recipes do it by themselves); --plan only says what that would be
+[group('machine')]
+[no-exit-message]
+setup *options:
+    @exec {{ quote(setup_python) }} -m compose.setup "$@"
+
+# Say what is installed, what is missing and how to get it, what this host can and cannot prove
+[group('machine')]
+[no-exit-message]
+doctor: environment
+    @exec {{ python }} -m compose.doctor
+
+# Pin all dependencies again, by hash, after a change to pyproject.toml or to compose/setup
+[group('machine')]
+lock: environment
+    {{ uv }} pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 --all-extras pyproject.toml --output-file requirements.txt
+    for pins in tools go; do {{ uv }} pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 compose/setup/$pins-requirements.in --output-file compose/setup/$pins-requirements.txt; done
+    if command -v go >/dev/null; then cd compose/setup/toxiproxy-build && GOTOOLCHAIN=local go mod tidy; fi
+
+# Python packages only: what needs no other program
+[no-exit-message]
+[private]
+environment:
+    @exec {{ quote(setup_python) }} -m compose.setup --only environment

@@ -216,23 +216,8 @@ class Traffic:
         self._operations += 1
         self._number_of_serial[arrival.serial] = self._operations
         request, facts = self._prepare(arrival, due)
-        sent = time.monotonic()
-        self._recent_lags.append((sent, (sent - due) * 1000))
-        self._write(
-            {
-                "t": self._t(sent),
-                "op": request.number,
-                "type": "invoke",
-                "kind": request.kind.value,
-                "principal": f"client-{request.client + 1}",
-                "method": request.method,
-                "path": request.path,
-                "intended": self._t(due),
-                **facts,
-            }
-        )
         self._in_flight += 1
-        self._tasks.create_task(self._perform(request), name=f"operation {request.number}")
+        self._tasks.create_task(self._perform(request, facts), name=f"operation {request.number}")
 
     def _prepare(self, arrival: Arrival, due: float) -> tuple[_Request, dict[str, Any]]:
         client = arrival.client % len(self._keys)
@@ -281,7 +266,25 @@ class Traffic:
     def _reading(self, client: int) -> dict[str, str]:
         return {"X-API-Key": self._keys[client]}
 
-    async def _perform(self, request: _Request) -> None:
+    def _invoke(self, request: _Request, facts: dict[str, Any]) -> None:
+        sent = time.monotonic()
+        self._recent_lags.append((sent, (sent - request.due) * 1000))
+        self._write(
+            {
+                "t": self._t(sent),
+                "op": request.number,
+                "type": "invoke",
+                "kind": request.kind.value,
+                "principal": f"client-{request.client + 1}",
+                "method": request.method,
+                "path": request.path,
+                "intended": self._t(request.due),
+                **facts,
+            }
+        )
+
+    async def _perform(self, request: _Request, facts: dict[str, Any]) -> None:
+        self._invoke(request, facts)  # here, so that a task cancelled before its first step leaves no trace
         completion: dict[str, Any] = {"error": "abandoned"}
         outcome = outcome_of_silence(request.kind, sent=True)
         try:

@@ -33,13 +33,8 @@ class Fault(Protocol):
     ``chaos.faults.from_record`` rebuilds the fault from them. All four have deadlines of their own.
     """
 
-    @property
-    def kind(self) -> str:
-        """Its name in the registry of ``chaos.faults``."""
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Host capabilities (``compose.host``): "namespaces", "packet_filter", "cgroups", ..."""
+    kind: str
+    needs: frozenset[str]  # host capabilities (compose.host): "namespaces", "packet_filter", "cgroups", ...
 
     def parameters(self) -> dict[str, Any]:
         """Return JSON values that rebuild this fault."""

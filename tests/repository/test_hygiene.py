@@ -68,7 +68,7 @@ def test_every_locked_package_has_a_hash() -> None:
 
     without = [entry.split()[0] for entry in entries if "==" in entry and "--hash=sha256:" not in entry]
 
-    assert not without, f"Compile requirements.txt again with hashes (CONTRIBUTING.md): {', '.join(without)}"
+    assert not without, f"Run ./justw lock; these have no hash: {', '.join(without)}"
 
 
 def test_every_dependency_of_pyproject_is_locked() -> None:
@@ -81,7 +81,7 @@ def test_every_dependency_of_pyproject_is_locked() -> None:
     names = {re.match(r"[\w.-]+", entry).group().lower() for entry in wanted}  # type: ignore[union-attr]
 
     missing = sorted(names - {*locked()})
-    assert not missing, f"Compile requirements.txt again (CONTRIBUTING.md); it lacks {', '.join(missing)}"
+    assert not missing, f"Run ./justw lock; requirements.txt lacks {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("package", sorted(FLOORS))
@@ -90,7 +90,7 @@ def test_locked_version_is_not_below_its_floor(package: str) -> None:
     found = locked().get(package)
 
     assert found is None or version(found) >= version(floor), (
-        f"{package} {found} is locked; {reason} needs {floor}: raise the bound in pyproject.toml and compile again"
+        f"{package} {found} is locked; {reason} needs {floor}: raise the bound in pyproject.toml and run ./justw lock"
     )
 
 

@@ -9,9 +9,11 @@ import yaml
 
 from chaos.matrix import NOT_BUILT, FailureMode, load_matrix
 from slo import severity
-from tests.repository.files import ROOT
+from tests.repository.files import ROOT, is_ignored
 from tests.repository.tree import drawn_folders, real_folders
 
+PAGES = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}
+ROOT_FILES = PAGES | {"pyproject.toml", "requirements.txt", "justfile", "justw"}
 MODES = load_matrix().modes
 BUILT = [mode for mode in MODES if mode.id not in NOT_BUILT]
 SLUGS = {mode.slug for mode in MODES}
@@ -23,6 +25,33 @@ def test_every_folder_of_the_tree_is_drawn() -> None:
     assert not stray, (
         f"docs/architecture.md, The tree: add {', '.join(sorted(stray))}, or move it into a folder that is there"
     )
+
+
+def test_every_folder_that_is_drawn_exists() -> None:
+    drawn = {name: there for name, there in drawn_folders().items() if not is_ignored(name)}
+
+    missing = sorted(name for name, there in drawn.items() if there and name not in real_folders())
+    arrived = sorted(name for name, there in drawn.items() if not there and name in real_folders())
+
+    assert not missing, f"docs/architecture.md draws {', '.join(missing)}: mark it (not there yet) or make it"
+    assert not arrived, f"docs/architecture.md says (not there yet) of {', '.join(arrived)}, which is there"
+
+
+def test_no_stray_file_lies_at_the_top() -> None:
+    here = {path.name for path in ROOT.iterdir() if path.is_file() and not is_ignored(path.name)}
+
+    stray = {name for name in here - ROOT_FILES if not name.startswith(".")}
+
+    assert not stray, f"Move {', '.join(sorted(stray))} into a folder, or name it in tests/repository/test_tree.py"
+    assert here >= ROOT_FILES, f"{', '.join(sorted(ROOT_FILES - here))} is missing"
+
+
+@pytest.mark.parametrize("name", ["justw", ".ci/run"])
+def test_entry_points_are_executable_scripts(name: str) -> None:
+    path = ROOT / name
+
+    assert path.read_bytes().startswith(b"#!"), f"{name} needs a #! line"
+    assert os.access(path, os.X_OK), f"chmod +x {name}"
 
 
 @pytest.mark.parametrize("profile", ["documented", "fast"])

@@ -33,8 +33,13 @@ class Fault(Protocol):
     ``chaos.faults.from_record`` rebuilds the fault from them. All four have deadlines of their own.
     """
 
-    kind: str
-    needs: frozenset[str]  # host capabilities (compose.host): "namespaces", "packet_filter", "cgroups", ...
+    @property
+    def kind(self) -> str:
+        """Its name in the registry of ``chaos.faults``."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Host capabilities (``compose.host``): "namespaces", "packet_filter", "cgroups", ..."""
 
     def parameters(self) -> dict[str, Any]:
         """Return JSON values that rebuild this fault."""

@@ -100,6 +100,7 @@ def launch(
     environment: Mapping[str, str] | None = None,
     identity: Identity | None = None,
     cwd: Path | None = None,
+    enter: Sequence[str] = (),
 ) -> Process:
     """Start a program, its output appended to `log`.
 
@@ -110,6 +111,7 @@ def launch(
         environment: all that it sees; by default `plain_environment()`.
         identity: runs as this user instead of ours (possible only for root).
         cwd: its working folder; by default `/`.
+        enter: `cgroup.procs` files of the groups it starts in.
 
     Raises:
         PartFailed: the program cannot be executed.
@@ -119,6 +121,10 @@ def launch(
 
     def before_exec() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold secrets
+        for entrance in enter:
+            descriptor = os.open(entrance, os.O_WRONLY)
+            os.write(descriptor, b"0")
+            os.close(descriptor)
         kernel.drop_ambient_capabilities()
         kernel.die_with_parent(parent)
 
@@ -137,7 +143,7 @@ def launch(
                 extra_groups=[] if identity else None,
                 preexec_fn=before_exec,  # noqa: PLW1509 - nothing in it takes a lock
             )
-        except OSError as problem:
+        except (OSError, subprocess.SubprocessError) as problem:
             raise PartFailed(part, f"cannot be executed: {problem}") from problem
     return Process(part, popen, log)
 

@@ -1,0 +1,374 @@
+"""One stack: every real part, started in order, each behind a probe with a deadline, and taken down in reverse.
+
+Parts that do not need each other start at the same time. What a stack holds stands in one folder (inside a world a
+tmpfs that the kernel removes), what it says in another that is kept.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from compose import marks, part, places, processes
+from compose.limits import Limits
+from compose.monitoring import Alertmanager, Prometheus
+from compose.pod import BackOff
+from compose.ports import Ports
+from compose.postgres import Postgres, write_secret
+from compose.postgres_template import APPLICATION, DATABASE, OWNER
+from compose.processes import PartFailed, Process
+from compose.proxies import HAProxy, Toxiproxy
+from compose.replicas import Replicas, ReplicaSpec
+from compose.settings import REPOSITORY
+from compose.supervisor import Configuration
+from compose.valkey import Valkey
+from slo.profiles import Profile
+
+__all__ = ["PartFailed", "Ports", "Stack", "StackSpec"]
+
+JOB_SECONDS: Final = 30.0
+SUPERVISOR_SECONDS: Final = 20.0
+SUPERVISOR_STOP_SECONDS: Final = 3.0
+"""At the end of a stack replicas need no grace period: nobody is served any more."""
+REPLICAS_READY_SECONDS: Final = 30.0
+FRONT_SECONDS: Final = 10.0
+OTHER_TARGETS: Final = 4
+"""What Prometheus reads beside the replicas: their supervisor, HAProxy, itself, Alertmanager."""
+REQUEST_DEADLINE_SECONDS: Final = 3.0
+"""The service's own default; HAProxy's timeouts nest around it."""
+REQUEST_DEADLINE_SETTING: Final = "FIREWALL_REQUEST_DEADLINE_SECONDS"
+
+# Kubernetes waits 10 s, then 20 s ... 5 min between restarts. The fast profile compresses that like its alerts.
+BACK_OFF: Final = {"fast": BackOff(initial_seconds=1.0, max_seconds=8.0, reset_seconds=15.0)}
+
+Progress = Callable[[str], None]
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackSpec:
+    """Which stack to start."""
+
+    folder: Path
+    """For state, sockets and secrets; see `default_folder`."""
+    logs: Path
+    profile: Profile
+    ports: Ports = field(default_factory=lambda: Ports.here())  # noqa: PLW0108 - decided when a stack is described
+    replicas: int = 2
+    service_path: Path = REPOSITORY / "service"
+    """Import path of the service: another copy of it may stand here, with a planted defect for example."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of the replicas, over the profile's."""
+    run_label: str = ""
+    """Tells this stack's alerts from any other's."""
+    environment: str = "production"
+    limits: Limits = field(default_factory=Limits)
+    api_key_roles: tuple[str, ...] = ("editor",)
+
+
+def default_folder() -> Path:
+    """Return where a stack of this process keeps its state: the world's folder, else a temporary one of ours."""
+    here = marks.here()
+    return here.folder / "stack" if here else places.private_folder("stack", places.unprivileged())
+
+
+class Stack:
+    """A running stack; `async with Stack.start(spec) as stack`."""
+
+    def __init__(self, spec: StackSpec) -> None:
+        """Describe the parts; none runs yet."""
+        ports, logs, state = spec.ports, spec.logs, spec.folder / "state"
+        self.spec = spec
+        self.ports = ports
+        self.secrets_folder = spec.folder / "secrets"
+        self.timings: dict[str, float] = {}
+        """Seconds from the beginning of the start until each part answered."""
+        self.toxiproxy = Toxiproxy(ports=ports, log=logs / "toxiproxy.log")
+        self.valkey = Valkey(
+            state / "valkey", port=ports.valkey, log=logs / "valkey.log", secrets_folder=self.secrets_folder
+        )
+        self.haproxy = HAProxy(
+            state / "haproxy",
+            ports=ports,
+            log=logs / "haproxy.log",
+            request_deadline_seconds=float(
+                self._service_settings().get(REQUEST_DEADLINE_SETTING, REQUEST_DEADLINE_SECONDS)
+            ),
+        )
+        self.prometheus = Prometheus(
+            state / "prometheus",
+            ports=ports,
+            log=logs / "prometheus.log",
+            profile=spec.profile,
+            environment=spec.environment,
+            run_label=spec.run_label,
+        )
+        self.alertmanager = Alertmanager(
+            state / "alertmanager", ports=ports, log=logs / "alertmanager.log", profile=spec.profile
+        )
+        self.replicas = Replicas(f"http://127.0.0.1:{ports.supervisor}")
+        self._postgres: Postgres | None = None
+        self._supervisor: Process | None = None
+        self._api_keys: dict[str, str] = {}
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(cls, spec: StackSpec, *, progress: Progress = _say_nothing) -> AsyncIterator["Stack"]:
+        """Run a stack.
+
+        Args:
+            spec: which one.
+            progress: told in a line what has just begun to answer.
+
+        Raises:
+            PartFailed: a part did not start; what had started is taken down again.
+            MissingProgram: a program is not installed.
+        """
+        stack = cls(spec)
+        try:
+            await stack._bring_up(progress)
+            yield stack
+        finally:
+            await asyncio.shield(stack._take_down())
+
+    @property
+    def address(self) -> str:
+        """Where clients go."""
+        return self.haproxy.address
+
+    @property
+    def postgres(self) -> Postgres:
+        """The database."""
+        if self._postgres is None:
+            raise PartFailed("PostgreSQL", "was not prepared")
+        return self._postgres
+
+    @property
+    def supervisor_pid(self) -> int | None:
+        """The replicas' supervisor; `None` when it does not run."""
+        return self._supervisor.pid if self._supervisor and self._supervisor.exit_code is None else None
+
+    def api_key(self, role: str = "editor") -> str:
+        """Return the key of a role that the spec asked for."""
+        return self._api_keys[role]
+
+    def replica_names(self) -> tuple[str, ...]:
+        """Return the replicas that the stack began with."""
+        return tuple(f"replica-{slot}" for slot in range(1, self.spec.replicas + 1))
+
+    def replica_address(self, name: str) -> str:
+        """Return where one replica answers, past HAProxy."""
+        return f"http://127.0.0.1:{self.ports.replicas[_slot(name) - 1]}"
+
+    def replica_metrics_address(self, name: str) -> str:
+        """Return where one replica's metrics are."""
+        return f"http://127.0.0.1:{self.ports.replicas_metrics[_slot(name) - 1]}/metrics"
+
+    async def _bring_up(self, progress: Progress) -> None:
+        began = time.monotonic()
+
+        async def timed(name: str, starting: Awaitable[None]) -> None:
+            await starting
+            self.timings[name] = time.monotonic() - began
+            progress(f"{name} answers after {self.timings[name]:.1f} s")
+
+        self.spec.logs.mkdir(parents=True, exist_ok=True)
+        self.secrets_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_secret(self.secrets_folder / "api_key_pepper", secrets.token_urlsafe(32))
+        try:
+            async with asyncio.TaskGroup() as starting:
+                for one in (self.toxiproxy, self.valkey, self.haproxy, self.prometheus, self.alertmanager):
+                    starting.create_task(timed(one.name, one.start()))
+                starting.create_task(timed("supervisor", self._start_supervisor()))
+                await timed("PostgreSQL", self._start_postgres())
+                await timed("migrations", self._migrate())
+                starting.create_task(timed("API keys", self._create_api_keys()))
+            await timed("replicas", self._start_replicas())
+            async with asyncio.TaskGroup() as opening:
+                opening.create_task(timed("front", self._open_front()))
+                opening.create_task(timed("alerts", self.prometheus.load_rules(self.spec.replicas + OTHER_TARGETS)))
+        except* PartFailed as failed:
+            raise _first(failed) from None
+
+    async def _take_down(self) -> None:
+        """Stop every part, in reverse; a part that will not stop keeps no other from being stopped."""
+        problems: list[PartFailed] = []
+
+        async def ended(stopping: Awaitable[None]) -> None:
+            try:
+                await stopping
+            except PartFailed as problem:
+                problems.append(problem)
+
+        await ended(self.haproxy.stop())
+        if self._supervisor:
+            await ended(self._supervisor.stop(deadline_seconds=SUPERVISOR_STOP_SECONDS))
+        async with asyncio.TaskGroup() as stopping:
+            for one in (self.prometheus, self.alertmanager, self.toxiproxy, self.valkey):
+                stopping.create_task(ended(one.stop()))
+        if self._postgres:
+            await ended(self._postgres.close())
+        if problems:
+            raise problems[0]
+
+    async def _start_postgres(self) -> None:
+        self._postgres = await Postgres.prepare(
+            self.spec.folder / "state" / "postgres",
+            port=self.ports.database,
+            log=self.spec.logs / "postgres.log",
+            secrets_folder=self.secrets_folder,
+            proxies=self.toxiproxy.ports(),
+        )
+        await self._postgres.start()
+
+    async def _start_supervisor(self) -> None:
+        here = marks.here()
+        configuration = Configuration(
+            ports=self.ports,
+            world=here.world if here else secrets.token_hex(4),
+            service_path=str(self.spec.service_path),
+            settings=self._replica_settings(),
+            logs=str(self.spec.logs),
+            targets_file=str(self.prometheus.targets_file),
+            environment=self.spec.environment,
+            limits=self.spec.limits,
+            back_off=BACK_OFF.get(self.spec.profile.name, BackOff()),
+        )
+        path = self.spec.folder / "state" / "supervisor.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(configuration))
+        self._supervisor = processes.launch(
+            "the replicas' supervisor",
+            [sys.executable, "-m", "compose.supervisor", path],
+            log=self.spec.logs / "supervisor.log",
+            environment=processes.plain_environment(PYTHONPATH=str(REPOSITORY)),
+            cwd=REPOSITORY,
+        )
+        await processes.ready(
+            self._supervisor,
+            lambda: part.answers_ok(self.replicas.metrics_address),
+            deadline_seconds=SUPERVISOR_SECONDS,
+        )
+
+    async def _migrate(self) -> None:
+        await self._job("migrations", "app.migrations.apply", log=self.spec.logs / "migrations.log")
+
+    async def _create_api_keys(self) -> None:
+        for role in self.spec.api_key_roles:
+            printed = self.secrets_folder / f"api-key-{role}"  # what the job prints is the key: no log may have it
+            write_secret(printed, "")
+            await self._job(
+                "API key",
+                "app.security.api_keys",
+                "create",
+                "--principal",
+                f"harness-{role}",
+                "--role",
+                role,
+                log=printed,
+            )
+            lines = printed.read_text().split()
+            if not lines:
+                raise PartFailed("API key", f"for {role} was not printed")
+            self._api_keys[role] = lines[-1]
+            write_secret(printed, lines[-1])
+
+    async def _start_replicas(self) -> None:
+        for slot, name in enumerate(self.replica_names(), start=1):
+            await self.replicas.add(name, ReplicaSpec(slot=slot))
+        deadline = time.monotonic() + REPLICAS_READY_SECONDS
+        while True:
+            statuses = await self.replicas.status()
+            waiting = [name for name in self.replica_names() if not statuses[name].ready]
+            if not waiting:
+                return
+            for name in waiting:
+                if statuses[name].restarts:
+                    raise PartFailed(
+                        name, f"ended with exit code {statuses[name].last_exit_code}", log=self._replica_log(name)
+                    )
+            if time.monotonic() > deadline:
+                raise PartFailed(
+                    waiting[0],
+                    "was not ready",
+                    deadline_seconds=REPLICAS_READY_SECONDS,
+                    log=self._replica_log(waiting[0]),
+                )
+            await asyncio.sleep(processes.POLL_SECONDS)
+
+    async def _open_front(self) -> None:
+        # HAProxy would see the same after two checks of its own; at the start there is nothing to protect yet.
+        for name in self.replica_names():
+            await self.haproxy.command(f"set server firewall/{name} health up")
+        deadline = time.monotonic() + FRONT_SECONDS
+        while not (
+            await self.haproxy.serving() == set(self.replica_names())
+            and await part.answers_ok(f"{self.address}/health/ready")
+        ):
+            if time.monotonic() > deadline:
+                raise PartFailed(
+                    "HAProxy", "does not serve every replica", deadline_seconds=FRONT_SECONDS, log=self.haproxy.log
+                )
+            await asyncio.sleep(processes.POLL_SECONDS)
+
+    async def _job(self, name: str, module: str, *arguments: str, log: Path) -> None:
+        """Run a module of the service to its end, as the owner of the tables."""
+        job = processes.launch(
+            name,
+            [sys.executable, "-m", module, *arguments],
+            log=log,
+            environment=processes.plain_environment(
+                PYTHONPATH=str(self.spec.service_path),
+                **self._replica_settings(),
+                FIREWALL_DATABASE_PORT=str(self.ports.database),
+                FIREWALL_MIGRATOR_USER=OWNER,
+                FIREWALL_MIGRATOR_PASSWORD_FILE=str(self.postgres.password_file(OWNER)),
+            ),
+        )
+        if not await job.ended(JOB_SECONDS):
+            await job.stop()
+            raise PartFailed(name, "did not end", deadline_seconds=JOB_SECONDS, log=log)
+        if job.exit_code:
+            raise PartFailed(name, f"ended with {processes.describe_exit(job.exit_code)}", log=log)
+
+    def _service_settings(self) -> dict[str, str]:
+        return {**self.spec.profile.service, **self.spec.settings}
+
+    def _replica_settings(self) -> dict[str, str]:
+        """Return what all replicas are told; the supervisor adds each one's name and ports."""
+        return {
+            "FIREWALL_ENVIRONMENT": self.spec.environment,
+            "FIREWALL_DATABASE_HOST": "127.0.0.1",
+            "FIREWALL_DATABASE_NAME": DATABASE,
+            "FIREWALL_DATABASE_USER": APPLICATION,
+            "FIREWALL_DATABASE_PASSWORD_FILE": str(self.secrets_folder / f"{APPLICATION}.password"),
+            "FIREWALL_API_KEY_PEPPER_FILE": str(self.secrets_folder / "api_key_pepper"),
+            **self._service_settings(),
+        }
+
+    def _replica_log(self, name: str) -> Path:
+        return self.spec.logs / f"{name}.log"
+
+
+def _slot(name: str) -> int:
+    return int(name.rpartition("-")[2])
+
+
+def _first(failed: BaseExceptionGroup[PartFailed]) -> PartFailed:
+    """Return the failure that came first; the others follow from it or are as bad."""
+    one: BaseException = failed
+    while isinstance(one, BaseExceptionGroup):
+        one = one.exceptions[0]
+    if not isinstance(one, PartFailed):
+        raise one
+    return one

@@ -1,0 +1,269 @@
+"""Plays kubelet for the replicas, as a process of its own: `python -m compose.supervisor CONFIGURATION`.
+
+It starts, probes and restarts them, tells Prometheus which there are, and serves a control interface and the
+exporter on one loopback port. It dies with the stack, and the replicas with it. Rolling updates stand in
+`compose.rollout`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvicorn
+from litestar import Litestar, Response, delete, get, post, put
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotAuthorizedException, NotFoundException, ValidationException
+from litestar.handlers import BaseRouteHandler
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from compose import processes
+from compose.exporter import ReplicasCollector
+from compose.limits import Limits
+from compose.monitoring import write_targets
+from compose.pod import BackOff, Launch, Pod
+from compose.ports import SLOTS, Ports
+from compose.replicas import CONTROL_HEADER, ReplicaSpec, ReplicaStatus, RestartOrder, Rollout
+from compose.rollout import RollingUpdate, RolloutOrder
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """What the stack tells its supervisor; no secret is in it, only the names of files that hold one."""
+
+    ports: Ports
+    world: str
+    """Begins the names of the replicas' cgroups."""
+    service_path: str
+    settings: dict[str, str]
+    """Environment of every replica."""
+    logs: str
+    targets_file: str
+    environment: str
+    limits: Limits = Limits()
+    back_off: BackOff = BackOff()
+
+
+class Supervisor:
+    """Keeps the replicas."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        """Keep no replica yet."""
+        self.configuration = configuration
+        self.pods: dict[str, Pod] = {}
+        self.rolling: RollingUpdate | None = None
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self, _: Litestar) -> AsyncIterator[None]:
+        """Keep replicas until left; then stop them all."""
+        async with asyncio.TaskGroup() as self._tasks:
+            try:
+                yield
+            finally:
+                if self.rolling:
+                    self.rolling.cancel()
+                for life in self._lives.values():
+                    life.cancel()
+        for pod in self.pods.values():
+            pod.discard()
+
+    def add(self, name: str, spec: ReplicaSpec) -> None:
+        """Start a replica."""
+        if not 1 <= spec.slot <= SLOTS:
+            raise ValidationException(f"slot {spec.slot} does not exist; there are 1 to {SLOTS}")
+        taken = [other.name for other in self.pods.values() if other.spec.slot == spec.slot and other.name != name]
+        if taken or name in self.pods:
+            raise ValidationException(f"slot {spec.slot} or name {name} is taken by {taken[0] if taken else name}")
+        pod = Pod(
+            name,
+            spec,
+            group_name=f"{self.configuration.world}-{name}",
+            bounds=self.configuration.limits,
+            back_off=self.configuration.back_off,
+        )
+        if pod.no_group_reason:
+            _LOG.warning("%s has no limits: %s", name, pod.no_group_reason)
+        self.pods[name] = pod
+        self._tell_prometheus()
+        self._live(pod)
+
+    async def restart(self, name: str, spec: ReplicaSpec | None) -> None:
+        """Stop a replica in an orderly way and start it again."""
+        pod = self.pod(name)
+        await self._end(name)
+        if spec is not None:
+            pod.spec = spec
+        self._live(pod)
+
+    async def stop(self, name: str) -> None:
+        """Stop a replica; it stays known."""
+        pod = self.pod(name)
+        pod.wanted = False
+        await self._end(name)
+
+    async def remove(self, name: str) -> None:
+        """Stop a replica and forget it."""
+        await self.stop(name)
+        self.pods.pop(name).discard()
+        self._tell_prometheus()
+
+    def roll(self, order: RolloutOrder) -> None:
+        """Begin a rolling update."""
+        if self._tasks is None or (self.rolling and self.rolling.status.state == "progressing"):
+            raise ValidationException("a rolling update is under way")
+        self.rolling = RollingUpdate(self, order)
+        self.rolling.begin(self._tasks)
+
+    def rollout_status(self) -> Rollout:
+        """Return how the last rolling update stands."""
+        return self.rolling.status if self.rolling else Rollout()
+
+    def pod(self, name: str) -> Pod:
+        """Return a replica.
+
+        Raises:
+            NotFoundException: there is none of that name.
+        """
+        if name not in self.pods:
+            raise NotFoundException(f"no replica {name}; there are: {', '.join(self.pods) or 'none'}")
+        return self.pods[name]
+
+    def _live(self, pod: Pod) -> None:
+        if self._tasks is None:
+            raise ValidationException("the supervisor is going down")
+        pod.wanted = True
+        self._lives[pod.name] = self._tasks.create_task(pod.live(self._launch(pod)), name=pod.name)
+
+    async def _end(self, name: str) -> None:
+        life = self._lives.pop(name, None)
+        if life is not None:
+            life.cancel()
+            await asyncio.wait([life])
+
+    def _launch(self, pod: Pod) -> Launch:
+        configuration, slot = self.configuration, pod.spec.slot
+        ports = configuration.ports
+        settings = {
+            **configuration.settings,
+            "FIREWALL_REPLICA": pod.name,
+            "FIREWALL_HOST": "127.0.0.1",
+            "FIREWALL_PORT": str(ports.replicas[slot - 1]),
+            "FIREWALL_METRICS_PORT": str(ports.replicas_metrics[slot - 1]),
+            "FIREWALL_DATABASE_PORT": str(ports.database_proxies[slot - 1]),
+            **pod.spec.settings,
+        }
+        for name in pod.spec.without:
+            settings.pop(name, None)
+        return Launch(
+            argv=(sys.executable, "-m", "app"),
+            environment=processes.plain_environment(
+                PYTHONPATH=pod.spec.service_path or configuration.service_path, PYTHONUNBUFFERED="1", **settings
+            ),
+            address=f"http://127.0.0.1:{ports.replicas[slot - 1]}",
+            log=Path(configuration.logs) / f"{pod.name}.log",
+        )
+
+    def _tell_prometheus(self) -> None:
+        ports = self.configuration.ports.replicas_metrics
+        write_targets(
+            Path(self.configuration.targets_file),
+            {name: ports[pod.spec.slot - 1] for name, pod in self.pods.items()},
+            environment=self.configuration.environment,
+        )
+
+
+def create_app(supervisor: Supervisor) -> Litestar:
+    """Wire the control interface and the exporter."""
+    registry = CollectorRegistry()
+    registry.register(
+        ReplicasCollector(
+            supervisor.pods,
+            rollout=supervisor.rollout_status,
+            wanted=lambda: sum(pod.wanted for pod in supervisor.pods.values()),
+        )
+    )
+
+    @get("/metrics", opt={"public": True}, sync_to_thread=False)
+    def metrics() -> Response[bytes]:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Litestar(
+        route_handlers=[metrics, *_replica_routes(supervisor), *_rollout_routes(supervisor)],
+        guards=[_require_control_header],
+        lifespan=[supervisor.running],
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+def _replica_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:
+    @get("/replicas", sync_to_thread=False)
+    def status() -> dict[str, ReplicaStatus]:
+        return {name: pod.status() for name, pod in supervisor.pods.items()}
+
+    @put("/replicas/{name:str}")
+    async def add(name: str, data: ReplicaSpec) -> None:
+        supervisor.add(name, data)
+
+    @post("/replicas/{name:str}/restart")
+    async def restart(name: str, data: RestartOrder) -> None:
+        await supervisor.restart(name, data.spec)
+
+    @post("/replicas/{name:str}/stop")
+    async def stop(name: str) -> None:
+        await supervisor.stop(name)
+
+    @delete("/replicas/{name:str}")
+    async def remove(name: str) -> None:
+        await supervisor.remove(name)
+
+    return status, add, restart, stop, remove
+
+
+def _rollout_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:
+    @get("/rollout", sync_to_thread=False)
+    def status() -> Rollout:
+        return supervisor.rollout_status()
+
+    @post("/rollout")
+    async def begin(data: RolloutOrder) -> None:
+        supervisor.roll(data)
+
+    @post("/rollout/undo")
+    async def undo() -> None:
+        if supervisor.rolling:
+            await supervisor.rolling.undo()
+
+    return status, begin, undo
+
+
+def _require_control_header(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refuse what a web page could send from a browser on this host."""
+    if not handler.opt.get("public") and CONTROL_HEADER not in connection.headers:
+        raise NotAuthorizedException(f"{CONTROL_HEADER} is missing")
+
+
+def main() -> None:
+    """Serve until told to end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    configuration = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Configuration)
+    uvicorn.run(
+        create_app(Supervisor(configuration)),
+        host="127.0.0.1",
+        port=configuration.ports.supervisor,
+        log_level="warning",
+        access_log=False,
+        log_config=None,
+    )
+
+
+if __name__ == "__main__":
+    main()

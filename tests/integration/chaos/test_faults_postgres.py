@@ -1,0 +1,81 @@
+"""Faults of a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from chaos.faults import FaultFailed, PostgresPaused, PostgresStopped, from_record
+from chaos.scenario import Fault
+from compose import postgres
+from tests.integration.chaos.fault_stack import free_ports
+
+if TYPE_CHECKING:
+    from compose.stack import Stack
+
+pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator["Stack"]:
+    async with postgres.running(tmp_path, port=free_ports(1)[0]) as database:
+        yield cast("Stack", SimpleNamespace(postgres=database))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(PostgresStopped(), id="stopped at once"),
+        pytest.param(PostgresStopped(mode="fast"), id="stopped in order"),
+        pytest.param(PostgresPaused(), id="paused"),
+    ],
+)
+async def test_a_fault_bites_only_between_inject_and_undo(fault: Fault, stack: "Stack") -> None:
+    assert not (await fault.bites(stack)).ok
+    assert (await fault.is_gone(stack)).ok
+
+    await fault.inject(stack)
+    await fault.inject(stack)
+    bitten = await fault.bites(stack)
+    assert bitten.ok, bitten.text
+    assert not (await fault.is_gone(stack)).ok
+
+    again = from_record(fault.kind, fault.parameters())
+    await again.undo(stack)
+    await again.undo(stack)
+    gone = await fault.is_gone(stack)
+    assert gone.ok, gone.text
+    assert not (await fault.bites(stack)).ok
+
+
+async def test_an_undo_finds_nothing_to_do_when_the_runbook_started_the_server(stack: "Stack") -> None:
+    fault = PostgresStopped()
+    await fault.inject(stack)
+    await stack.postgres.start()
+    started = stack.postgres.pid
+
+    await fault.undo(stack)
+
+    assert stack.postgres.pid == started
+    assert (await fault.is_gone(stack)).ok
+
+
+async def test_a_stop_at_once_makes_the_next_start_recover(stack: "Stack", tmp_path: Path) -> None:
+    fault = PostgresStopped()
+
+    await fault.inject(stack)
+    await fault.undo(stack)
+
+    assert "database system was not properly shut down" in (tmp_path / "postgres.log").read_text()
+
+
+async def test_a_stopped_server_cannot_be_paused_and_needs_no_thaw(stack: "Stack") -> None:
+    await PostgresStopped().inject(stack)
+
+    with pytest.raises(FaultFailed, match="does not run"):
+        await PostgresPaused().inject(stack)
+    await PostgresPaused().undo(stack)
+
+    assert not (await PostgresPaused().is_gone(stack)).ok

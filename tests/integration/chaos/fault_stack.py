@@ -59,7 +59,7 @@ class RealToxiproxy:
         program = programs.find("toxiproxy-server")
         argv: list[str | Path] = [program, "-port", str(self.port), "-host", "127.0.0.1", "-config", config]
         self.process = processes.launch("Toxiproxy", argv, log=self.folder / "toxiproxy.log")
-        await processes.ready(self.process, self._answers, deadline_seconds=5)
+        await processes.ready(self.process, self._answers, deadline_seconds=3)
 
     async def stop(self) -> None:
         if self.process is not None:

@@ -1,17 +1,22 @@
 """The harness's own look at a dependency: a TCP connection and one question, from its own sockets.
 
-This is the vantage point of receipts: it shares no code, no pool and no connection with the service.
+This is the vantage point of receipts: it shares no code, no pool and no connection with the service. Where the
+kernel allows it, it also has an address of its own, so that in the logs of the parts (Toxiproxy's tells each
+replica's attempts to connect) our looks are not taken for the service's.
 """
 
 import asyncio
 import contextlib
 import struct
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from chaos.faults.base import InvalidFault
+
+HOST = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # where our own connections come from
 
 # PostgreSQL protocol, "SSLRequest": answered with one byte, S or N, before any authentication.
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -101,9 +106,10 @@ async def ask_all(dependency: str, addresses: Iterable[Address], *, wait_seconds
 
 
 async def _reach(question: Question, address: Address, wait_seconds: float) -> Reached:
+    source = (HOST, 0) if address.host.startswith("127.") else None
     try:
         async with asyncio.timeout(wait_seconds):
-            reader, writer = await asyncio.open_connection(address.host, address.port)
+            reader, writer = await asyncio.open_connection(address.host, address.port, local_addr=source)
     except TimeoutError:
         return Reached.UNREACHABLE
     except OSError as error:

@@ -1,15 +1,26 @@
 """Faults made by a real Toxiproxy before a real PostgreSQL."""
 
 import asyncio
+import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from chaos.faults import FaultFailed, FaultTimedOut, InvalidFault, ProxyDown, ProxyLatency, SilentProxy, from_record
+from chaos.faults import (
+    FaultFailed,
+    FaultTimedOut,
+    InvalidFault,
+    ProxyDown,
+    ProxyLatency,
+    SilentProxy,
+    from_record,
+    vantage,
+)
 from chaos.faults.base import noting, until
 from chaos.faults.proxies import _Cut
 from chaos.faults.toxics import Toxic
@@ -79,6 +90,21 @@ async def test_a_silent_proxy_silences_open_connections_and_its_undo_closes_them
     async with asyncio.timeout(5):
         assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127/8 on its loopback")
+async def test_our_own_looks_are_told_from_a_replicas_attempts_in_the_log(parts: Parts, tmp_path: Path) -> None:
+    _, writer = await _open_conversation(parts)
+    writer.close()
+
+    await ask("database", parts.toxiproxy.listener("database-1"))
+
+    accepted = [
+        json.loads(line)["client"].partition(":")[0]
+        for line in (tmp_path / "toxiproxy.log").read_text().splitlines()
+        if "Accepted client" in line
+    ]
+    assert accepted == ["127.0.0.1", vantage.HOST]
 
 
 async def test_undo_after_half_an_inject_leaves_nothing(parts: Parts) -> None:

@@ -1,5 +1,6 @@
 """What is generated agrees with the specification, passes the tools, and its cases can fail."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -57,27 +58,76 @@ def test_amtool_accepts_the_configuration_and_every_route_leads_where_it_must(na
 @pytest.mark.parametrize("mutation", ["never fires", "always fires", "no patience"])
 def test_a_broken_rule_fails_its_cases(name: str, mutation: str, tmp_path: Path) -> None:
     """The cases are worth something: without this, an empty suite would pass."""
-    specified = alerts.load()
-    alert = specified.named(name)
-    if mutation == "no patience":
-        broken = msgspec.structs.replace(alert, for_=None)
-    else:
-        # vector() has no labels, which would fail for the wrong reason.
-        value = 1 if mutation == "always fires" else 0
-        always = 'label_replace(label_replace(vector(1), "service", "firewall", "", ""), "env", "production", "", "")'
-        broken = msgspec.structs.replace(alert, expression=f"{always} == {value}")
-    mutant = msgspec.structs.replace(
-        specified, alerts=tuple(broken if one.name == name else one for one in specified.alerts)
-    )
-    only_its_cases = msgspec.structs.replace(
-        specified,
-        alerts=tuple(one if one.name == name else msgspec.structs.replace(one, cases=()) for one in specified.alerts),
-    )
-    generate.rules_file(FAST, tmp_path).parent.mkdir(parents=True)
-    generate.rules_file(FAST, tmp_path).write_text(rules.render(mutant, FAST))
-    generate.cases_file(FAST, tmp_path).write_text(rule_tests.render(only_its_cases, FAST))
+    # A bare vector() has no labels and would fail for the wrong reason.
+    labelled = 'label_replace(label_replace(vector(1), "service", "firewall", "", ""), "env", "production", "", "")'
+    alert = alerts.load().named(name)
+    broken = {
+        "never fires": msgspec.structs.replace(alert, expression=f"{labelled} == 0"),
+        "always fires": msgspec.structs.replace(alert, expression=f"{labelled} == 1"),
+        "no patience": msgspec.structs.replace(alert, for_=None),
+    }[mutation]
 
-    assert programs.run([programs.find("promtool"), "test", "rules", generate.cases_file(FAST, tmp_path)]) != []
+    assert complaints_about(broken, tmp_path) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("DatabaseConnectionDown", "max by", "min by"),
+        ("DatabaseSlowQueries", ">= 3", ">= 2"),
+        ("DatabaseSlowQueries", "0.99", "0.999"),
+        ("MigrationMismatch", "== 65", "== 78"),
+        ("MigrationMismatch", "and on (namespace, pod, container)", "or on (namespace, pod, container)"),
+        ("HighAuthFailureRate", "> 0.10", ">= 0.10"),
+        ("HighAuthFailureRate", 'status="invalid"', 'status!="valid"'),
+        ("ServiceNetworkFailure", "container_status_running", "container_status_ready"),
+        ("HighClientErrorRate", "> 0.10", ">= 0.10"),
+        ("HighClientErrorRate", ">= 20", ">= 2"),
+        ("HighServerErrorRate", "> 0.01", ">= 0.01"),
+        ("HighServerErrorRate", ">= 20", ">= 2"),
+        ("ServiceNotStarting", ">= 2", ">= 1"),
+        ("FirewallAvailabilityBurnFast", "14.4 * 0.001", "13.9 * 0.001"),
+        ("FirewallAvailabilityBurnFast", "5xx", "4xx"),
+        ("FirewallAvailabilityBurnSlow", "3 * 0.001", "2.8 * 0.001"),
+        ("ServiceNotStarting", "max by (service, env, pod)", "max by (service, env)"),
+        ("MetricsTargetDown", 'job!="firewall"', 'job!=""'),
+    ],
+)
+def test_a_threshold_or_condition_slightly_off_fails_its_cases(
+    name: str, right: str, wrong: str, tmp_path: Path
+) -> None:
+    alert = alerts.load().named(name)
+    assert right in alert.expression
+    broken = msgspec.structs.replace(alert, expression=alert.expression.replace(right, wrong))
+
+    assert complaints_about(broken, tmp_path) != []
+
+
+def test_a_service_that_refused_its_schema_is_not_one_that_does_not_start(tmp_path: Path) -> None:
+    """Exit code 65 is told apart in another alert's cases: each of them names all that fire."""
+    alert = alerts.load().named("ServiceNotStarting")
+    broken = msgspec.structs.replace(alert, expression=alert.expression.replace("== 65", "== 66"))
+
+    complaints = complaints_about(broken, tmp_path, cases_of="MigrationMismatch")
+
+    assert len(re.findall(r"^\s+got:.*ServiceNotStarting", complaints[0], flags=re.MULTILINE)) == 2
+
+
+def complaints_about(broken: alerts.Alert, folder: Path, *, cases_of: str | None = None) -> list[str]:
+    """Run one alert's cases on the rules with the broken alert put in place of the specified one."""
+    specified = alerts.load()
+    kept = cases_of or broken.name
+    mutant = [broken if one.name == broken.name else one for one in specified.alerts]
+    others_without_cases = [
+        one if one.name == kept else msgspec.structs.replace(one, cases=()) for one in specified.alerts
+    ]
+    cases = generate.cases_file(FAST, folder)
+    cases.parent.mkdir(parents=True)
+    generate.rules_file(FAST, folder).write_text(
+        rules.render(msgspec.structs.replace(specified, alerts=tuple(mutant)), FAST)
+    )
+    cases.write_text(rule_tests.render(msgspec.structs.replace(specified, alerts=tuple(others_without_cases)), FAST))
+    return programs.run([programs.find("promtool"), "test", "rules", cases])
 
 
 def test_the_commands_answer() -> None:

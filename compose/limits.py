@@ -174,3 +174,11 @@ def _read(path: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
+
+
+def thaw(group: Path) -> None:
+    """Let the processes of a frozen group run, so that signals reach them."""
+    for name, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+        if (group / name).exists():
+            with contextlib.suppress(OSError):
+                _write(group / name, word)

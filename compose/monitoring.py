@@ -12,10 +12,10 @@ from typing import Any, Final
 import httpx
 
 import slo.alertmanager
+import slo.generate
 from compose import part, programs
 from compose.ports import Ports
 from compose.processes import PartFailed
-from slo.files import GENERATED
 from slo.profiles import Profile
 
 SERVICE: Final = "firewall"
@@ -100,7 +100,7 @@ class Prometheus(part.Part):
                 environment=self._environment_label,
                 service=SERVICE,
                 run_label=self._run_label,
-                rules=[GENERATED / self._profile.name / "rules.yaml"] if self._with_rules else [],
+                rules=[slo.generate.rules_file(self._profile)] if self._with_rules else [],
                 targets_file=self.targets_file,
             )
         )

@@ -4,19 +4,33 @@ A folder made here is called `amgf-*`, stands in the system's folder for tempora
 naming the process it belongs to, so that the sweep (`compose.world`) can tell what was left behind.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
 import stat
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from compose.processes import Identity
+from compose import kernel, marks
+from compose.marks import Mark
 
 PREFIX: Final = "amgf-"
 OWNER_FILE: Final = "owner"
 NOBODY: Final = 65534
+JUST_MADE_SECONDS: Final = 60.0
+_SEGMENT_LINE: Final = 6  # of postmaster.pid: key and id of the segment
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user and group that a program runs as."""
+
+    user: int
+    group: int
 
 
 def unprivileged() -> Identity | None:
@@ -104,3 +118,68 @@ def _allows(status: os.stat_result, identity: Identity, other_bit: int) -> bool:
     if status.st_gid == identity.group:
         return bool(status.st_mode & (other_bit << 3))
     return bool(status.st_mode & other_bit)
+
+
+def our_folders() -> list[Path]:
+    """Return the temporary folders of ours on this host."""
+    return sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
+
+
+def folder_is_in_use(folder: Path) -> bool:
+    """Say whether the process that a folder belongs to is alive; a folder just being made counts as in use."""
+    try:
+        return is_alive((folder / OWNER_FILE).read_text())
+    except OSError:
+        pass
+    try:
+        return time.time() - folder.stat().st_mtime < JUST_MADE_SECONDS
+    except OSError:
+        return False
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder of ours, and the shared memory of a PostgreSQL that was killed in it."""
+    for recorded in folder.rglob("postmaster.pid"):
+        forget_shared_memory(recorded)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_shared_memory(postmaster_file: Path) -> None:
+    """Remove the shared memory segment that a killed PostgreSQL recorded in its `postmaster.pid`."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        _, segment = postmaster_file.read_text().splitlines()[_SEGMENT_LINE].split()
+        kernel.remove_shared_memory(int(segment))
+
+
+def marked_processes() -> dict[int, Mark]:
+    """Return the processes on this host that carry our marks, and their descendants, whose marks may be overwritten."""
+    parents: dict[int, int] = {}
+    marked: dict[int, Mark] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        pid = int(entry.name)
+        with contextlib.suppress(OSError, ValueError):
+            parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            variables = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+            mark = marks.read(dict(pair.split("=", 1) for pair in variables if "=" in pair))
+            if mark:
+                marked[pid] = mark
+    for pid in parents:
+        line = [pid]
+        while line[-1] in parents and line[-1] not in marked and len(line) < len(parents):
+            line.append(parents[line[-1]])
+        if line[-1] in marked:
+            marked[pid] = marked[line[-1]]
+    return marked
+
+
+def processes_of(world: str) -> list[int]:
+    """Return the processes of one world."""
+    return sorted(pid for pid, mark in marked_processes().items() if mark.world == world)
+
+
+def command_of(pid: int) -> str:
+    """Return the name of a process's program; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""

@@ -22,8 +22,9 @@ import psycopg
 from psycopg import sql
 
 from compose import kernel, marks, places, postgres_template, processes, programs, settings
+from compose.places import Identity
 from compose.postgres_template import APPLICATION, DATABASE, MONITOR, OWNER, SUPERUSER, accepts
-from compose.processes import Identity, PartFailed, Process
+from compose.processes import PartFailed, Process
 
 PART: Final = "PostgreSQL"
 START_SECONDS: Final = 20.0
@@ -159,7 +160,7 @@ class Postgres:
     async def close(self) -> None:
         """Stop the server and remove what stands outside of the stack's folder."""
         await self.stop("immediate")
-        forget_shared_memory(self.data)
+        places.forget_shared_memory(self.data / "postmaster.pid")
         for folder in self._removed_at_close:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
@@ -189,17 +190,6 @@ async def running(folder: Path, *, port: int, log: Path | None = None) -> AsyncI
         yield postgres
     finally:
         await postgres.close()
-
-
-def forget_shared_memory(data: Path) -> None:
-    """Remove the shared memory segment that a killed server of this data directory left behind."""
-    try:
-        recorded = (data / "postmaster.pid").read_text().splitlines()
-    except OSError:
-        return
-    numbers = recorded[6].split() if len(recorded) > 6 else []  # noqa: PLR2004 - line 7: key and id of the segment
-    if len(numbers) == 2:  # noqa: PLR2004
-        kernel.remove_shared_memory(int(numbers[1]))
 
 
 def _is_suitable(folder: Path, identity: Identity | None) -> bool:

@@ -18,7 +18,8 @@ import psycopg
 from psycopg import sql
 
 from compose import places, processes
-from compose.processes import Identity, PartFailed
+from compose.places import Identity
+from compose.processes import PartFailed
 
 SUPERUSER: Final = "postgres"
 DATABASE: Final = "firewall"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from compose import kernel
+from compose.places import Identity
 
 TAIL_LINES: Final = 15
 POLL_SECONDS: Final = 0.02
@@ -40,14 +41,6 @@ class PartFailed(Exception):  # noqa: N818 - the stack's word for it
         self.log_tail = tail(log) if log else ""
         shown = f"\nThe end of {log}:\n{self.log_tail or '(it is empty)'}" if log else ""
         super().__init__(f"{part} {reason}{within}{shown}")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The user and group that a program runs as."""
-
-    user: int
-    group: int
 
 
 @dataclass(frozen=True, slots=True)

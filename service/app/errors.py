@@ -1,0 +1,226 @@
+"""Every error of the service, one tree. A class is something a caller does differently.
+
+    FirewallError                     code                     status
+    ├── InvalidRequest                (given)                  400
+    │   └── InvalidCursor             invalid-cursor           400
+    ├── MalformedBody                 malformed-body           400
+    ├── ClientLeft                    client-left              400   nobody reads the answer
+    ├── Unauthenticated               unauthenticated          401
+    ├── Forbidden                     forbidden                403
+    ├── NotFound                      not-found                404
+    ├── RequestTimeout                request-timeout          408
+    ├── IdempotencyInProgress         idempotency-in-progress  409
+    ├── BodyTooLarge                  body-too-large           413
+    ├── UnsupportedMediaType          unsupported-media-type   415
+    ├── InvalidProposal               invalid-proposal         422
+    ├── IdempotencyKeyReused          idempotency-key-reused   422
+    ├── DatabaseUnavailable           database-unavailable     503   nothing was begun: safe to send again
+    ├── OutcomeUnknown                outcome-unknown          503   COMMIT was sent, its answer never came
+    │   └── OutcomeUnknownAtDeadline  outcome-unknown          504   the same, found out by our deadline
+    └── QueryTimeout                  query-timeout            504   the database said no in time: nothing happened
+
+    InvalidSettings · MigrationLocked · MigrationFailed: the process ends, with an exit code
+
+`code` is stable and documented; `sentence` is public and holds no facts; facts are attributes. Only
+`api/problems.py` turns these into HTTP.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """One thing wrong with a body: where (JSON pointer), a stable code, a public sentence."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class FirewallError(Exception):
+    """Something the client is told about."""
+
+    code: str = "internal-error"
+    status: int = 500
+    sentence: str = "The service made a mistake. It has been recorded."
+    retry_after_seconds: int | None = None
+    flaws: Sequence[Flaw] = ()
+
+    def __init__(self) -> None:
+        super().__init__(self.sentence)
+
+
+class InvalidRequest(FirewallError):
+    """Something outside the body is not acceptable."""
+
+    code = "invalid-request"
+    status = 400
+    sentence = "The request is not acceptable."
+
+    def __init__(self, sentence: str, *, code: str | None = None) -> None:
+        super().__init__()
+        self.sentence = sentence
+        self.code = code or self.code
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor was altered, or belongs to another query."""
+
+    code = "invalid-cursor"
+
+    def __init__(self) -> None:
+        super().__init__("The cursor is not one of ours for this query. Start again without it.")
+
+
+class _FlawedBody(FirewallError):
+    def __init__(self, flaws: Sequence[Flaw]) -> None:
+        super().__init__()
+        self.flaws = tuple(flaws)
+
+
+class MalformedBody(_FlawedBody):
+    """The body is not strict JSON (firewall.md section 5)."""
+
+    code = "malformed-body"
+    status = 400
+    sentence = "The body is not acceptable JSON."
+
+
+class ClientLeft(FirewallError):
+    """The client closed the connection before its body was complete."""
+
+    code = "client-left"
+    status = 400
+    sentence = "The body is incomplete."
+
+
+class InvalidProposal(_FlawedBody):
+    """The body is JSON, but not a proposal."""
+
+    code = "invalid-proposal"
+    status = 422
+    sentence = "The body is not a proposal."
+
+
+class Unauthenticated(FirewallError):
+    """No key, or not a key of ours: never says which."""
+
+    code = "unauthenticated"
+    status = 401
+    sentence = "A valid API key is required in the header X-API-Key."
+
+
+class Forbidden(FirewallError):
+    """The principal is known and lacks the role."""
+
+    code = "forbidden"
+    status = 403
+    sentence = "The API key's roles do not allow this."
+
+
+class NotFound(FirewallError):
+    """There is no such thing, or the principal may not know of it."""
+
+    code = "not-found"
+    status = 404
+    sentence = "There is nothing at this address."
+
+
+class RequestTimeout(FirewallError):
+    """The client did not send its body within the request's deadline."""
+
+    code = "request-timeout"
+    status = 408
+    sentence = "The body did not arrive in time."
+
+
+class IdempotencyInProgress(FirewallError):
+    """The first request with this key is still running."""
+
+    code = "idempotency-in-progress"
+    status = 409
+    sentence = "A request with this Idempotency-Key is still running. Try again shortly."
+    retry_after_seconds = 1
+
+
+class BodyTooLarge(FirewallError):
+    """The body exceeds `FIREWALL_BODY_BYTES_MAX`."""
+
+    code = "body-too-large"
+    status = 413
+    sentence = "The body is larger than allowed."
+
+
+class UnsupportedMediaType(FirewallError):
+    """Only `application/json`, not encoded, is accepted."""
+
+    code = "unsupported-media-type"
+    status = 415
+    sentence = "Send application/json in UTF-8, without a content encoding."
+
+
+class IdempotencyKeyReused(FirewallError):
+    """The key was used for another body."""
+
+    code = "idempotency-key-reused"
+    status = 422
+    sentence = "This Idempotency-Key was used with another body."
+
+
+class DatabaseUnavailable(FirewallError):
+    """The database is gone and nothing was begun: the request may be sent again as it is (FM01)."""
+
+    code = "database-unavailable"
+    status = 503
+    sentence = "The database is not available. Nothing was done."
+
+    def __init__(self, *, retry_after_seconds: float, reason: str) -> None:
+        super().__init__()
+        self.retry_after_seconds = max(1, -int(-retry_after_seconds // 1))
+        self.reason = reason
+
+
+class OutcomeUnknown(FirewallError):
+    """COMMIT was sent and its answer never came: repeat with the same Idempotency-Key to learn the outcome."""
+
+    code = "outcome-unknown"
+    status = 503
+    sentence = "The outcome is not known. Repeat the request with the same Idempotency-Key."
+    retry_after_seconds = 1
+
+
+class OutcomeUnknownAtDeadline(OutcomeUnknown):
+    """The same, found out by our own deadline."""
+
+    status = 504
+
+
+class QueryTimeout(FirewallError):
+    """The database did not finish in time and has undone what it did (FM02)."""
+
+    code = "query-timeout"
+    status = 504
+    sentence = "The database did not answer in time. Nothing was done."
+    retry_after_seconds = 1
+
+
+class InvalidSettings(Exception):
+    """The settings are not acceptable; one line for each problem, never a value (FM16)."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(f"{len(problems)} problem(s)")
+        self.problems = tuple(problems)
+
+
+class MigrationLocked(Exception):
+    """Another runner holds the migration lock (FM11)."""
+
+
+class MigrationFailed(Exception):
+    """A migration did not apply or roll back; the database is as it was before it (FM11)."""
+
+    def __init__(self, migration: str, sqlstate: str | None) -> None:
+        super().__init__(f"{migration} failed (SQLSTATE {sqlstate or 'unknown'})")
+        self.migration = migration
+        self.sqlstate = sqlstate

@@ -1,0 +1,108 @@
+"""Every metric, declared once, with its unit and bounded labels, all series present from the start at 0.
+
+The document's six names are the constants REQUEST_COUNT, REQUEST_DURATION, DB_ERRORS, DB_QUERY_DURATION,
+AUTH_ATTEMPTS and RATE_LIMIT_REJECTIONS. The labels `service`, `env` and `pod` are the scraper's.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+DB_ERROR_TYPES: Final = ("connection", "timeout", "pool", "query", "conflict")
+DB_OPERATIONS: Final = ("proposal_create", "proposal_get", "proposal_list", "api_key_find", "health_probe")
+CONNECT_OUTCOMES: Final = (
+    "connected",
+    "refused",
+    "timeout",
+    "closed",
+    "name_resolution",
+    "authentication",
+    "starting",
+    "too_many_connections",
+    "read_only",
+    "other",
+)
+REFUSAL_REASONS: Final = ("full", "timeout", "circuit_open")
+DATABASE: Final = "database"
+UNMATCHED: Final = "unmatched"
+"""The `route` of a request that meets none: raw paths never become labels (FM12)."""
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REQUEST_COUNT = Counter(
+    "firewall_requests_total",
+    "Requests answered.",
+    ("method", "route", "route_class", "status", "status_class"),
+)
+REQUEST_DURATION = Histogram(
+    "firewall_request_duration_seconds",
+    "Time from the request's first byte to its answer's last.",
+    ("route", "route_class"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 30),
+)
+REQUESTS_IN_FLIGHT = Gauge("firewall_requests_in_flight", "Requests being worked on.")
+DB_ERRORS = Counter("firewall_db_errors_total", "Errors of the database, by class.", ("error_type",))
+DB_QUERY_DURATION = Histogram(
+    "firewall_db_query_duration_seconds",
+    "Time of one unit of work in the database, its transaction included.",
+    ("operation",),
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+DB_ZOMBIES = Gauge("firewall_db_zombies", "Units of work that were answered for at the deadline and still run.")
+DB_CONNECT_ATTEMPTS = Counter(
+    "firewall_db_connect_attempts_total", "Attempts of the reconnection driver, by outcome.", ("outcome",)
+)
+AUTH_ATTEMPTS = Counter("firewall_auth_attempts_total", "Credentials checked.", ("status",))
+RATE_LIMIT_REJECTIONS = Counter("firewall_rate_limit_rejections_total", "Requests over the rate.", ("scope",))
+DEPENDENCY_UP = Gauge("firewall_dependency_up", "1 while the last probe of the dependency succeeded.", ("dependency",))
+CIRCUIT_STATE = Gauge("firewall_circuit_state", "0 closed, 1 half-open, 2 open.", ("dependency",))
+SCHEMA_COMPATIBLE = Gauge(
+    "firewall_schema_compatible", "1 until the database's schema is seen to be another than this code's."
+)
+READY = Gauge("firewall_ready", "1 while this replica wants traffic.")
+POOL_CONNECTIONS = Gauge("firewall_pool_connections", "Connections of the pool.", ("state",))
+WAITING_ROOM_WAITERS = Gauge("firewall_waiting_room_waiters", "Requests that wait for the database to come back.")
+WAITING_ROOM_REFUSALS = Counter(
+    "firewall_waiting_room_refusals_total", "Requests refused because the database is gone.", ("reason",)
+)
+EVENT_LOOP_LAG = Gauge("firewall_event_loop_lag_seconds", "How late the event loop was in its last second.")
+
+
+def route_class(route: str) -> str:
+    """Return `api`, `health`, `docs` or `other`: latency objectives hold for `api` only."""
+    for prefix, name in (("/api/", "api"), ("/health", "health"), ("/schema", "docs")):
+        if route.startswith(prefix):
+            return name
+    return "other"
+
+
+def status_class(status: int) -> str:
+    """Return `2xx` and the like."""
+    return f"{status // 100}xx"
+
+
+def initialise(routes: Iterable[tuple[str, str, Iterable[int]]]) -> None:
+    """Show every series at 0: `routes` are (method, route, the statuses it documents)."""
+    for method, route, statuses in routes:
+        kind = route_class(route)
+        REQUEST_DURATION.labels(route, kind)
+        for status in statuses:
+            REQUEST_COUNT.labels(method, route, kind, str(status), status_class(status))
+    for error_type in DB_ERROR_TYPES:
+        DB_ERRORS.labels(error_type)
+    for operation in DB_OPERATIONS:
+        DB_QUERY_DURATION.labels(operation)
+    for outcome in CONNECT_OUTCOMES:
+        DB_CONNECT_ATTEMPTS.labels(outcome)
+    for status_name in ("valid", "invalid", "expired"):
+        AUTH_ATTEMPTS.labels(status_name)
+    for scope in ("address", "principal"):
+        RATE_LIMIT_REJECTIONS.labels(scope)
+    for reason in REFUSAL_REASONS:
+        WAITING_ROOM_REFUSALS.labels(reason)
+    for state in ("open", "in_use", "idle"):
+        POOL_CONNECTIONS.labels(state)
+    DEPENDENCY_UP.labels(DATABASE).set(0)
+    CIRCUIT_STATE.labels(DATABASE).set(0)
+    SCHEMA_COMPATIBLE.set(1)

@@ -1,0 +1,468 @@
+"""Settings, read once at start, all problems reported at once (FM16).
+
+`load` turns the environment into narrow frozen structs; nothing else in the service reads the environment or knows
+pydantic. Refused: a value that is missing, blank, of the wrong type or out of range, a variable with our prefix that
+does not exist (a typo), settings that contradict each other, a secret file that others may read. A message names the
+variable and what is accepted, never a value: a secret pasted into the wrong variable must not reach a log.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.errors import InvalidSettings
+
+PREFIX: Final = "FIREWALL_"
+EXIT_INVALID_SETTINGS: Final = 78
+"""EX_CONFIG of sysexits.h; a documented exit code (docs/adr/0006)."""
+SECRET_BYTES_MAX: Final = 4096
+PEPPER_BYTES_MIN: Final = 32
+PRODUCTION_PASSWORD_CHARACTERS_MIN: Final = 16
+STATEMENT_MARGIN_SECONDS: Final = 0.2
+"""A statement ends this long before the request's deadline, so that the server's own answer is what we report."""
+READINESS_RED_SECONDS: Final = 2.0
+"""FM01: readiness is red this soon after the database is lost; probe interval and time-out must fit in."""
+KNOWN_BAD_SECRETS: Final = frozenset({"changeme", "firewall", "password", "postgres", "secret"})
+
+Environment = Literal["development", "staging", "production"]
+
+
+class Secret:
+    """Bytes that never show in a repr, a log line or a traceback's locals."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def reveal(self) -> bytes:
+        """Return the bytes; call it only where they are used."""
+        return self._content
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseAddress:
+    """Where PostgreSQL is and who we are there."""
+
+    host: str
+    port: int
+    name: str
+    user: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabasePolicy:
+    """How the service treats its database; all lengths in seconds (FM01, FM02)."""
+
+    connect_timeout_seconds: int = 2
+    statement_timeout_seconds: float = 2.8
+    lock_timeout_seconds: float = 1.0
+    connections_min: int = 2
+    connections_max: int = 8
+    pool_wait_seconds: float = 1.0
+    backoff_initial_seconds: float = 1.0
+    backoff_max_seconds: float = 30.0
+    breaker_failures: int = 5
+    breaker_cooldown_seconds: float = 1.0
+    waiters_max: int = 64
+    wait_seconds: float = 2.0
+    probe_interval_seconds: float = 1.0
+    probe_timeout_seconds: float = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPolicy:
+    """API keys: the pepper, and how long a verified key is believed without asking the database."""
+
+    pepper: Secret
+    fresh_seconds: float = 30.0
+    stale_seconds_max: float = 900.0
+    entries_max: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpPolicy:
+    """What the HTTP side accepts and promises."""
+
+    replica: str
+    request_deadline_seconds: float = 3.0
+    body_bytes_max: int = 1_048_576
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    liveness_lag_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPolicy:
+    """Where the process listens and how it stops."""
+
+    host: str
+    port: int
+    metrics_port: int
+    drain_seconds: float
+    grace_seconds: float
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the service was told, in parts for those who need them."""
+
+    environment: Environment
+    server: ServerPolicy
+    http: HttpPolicy
+    database: DatabaseAddress
+    database_policy: DatabasePolicy
+    keys: KeyPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigratorSettings:
+    """What `app.migrations.*` needs: the owner's address and how long to wait for another runner."""
+
+    database: DatabaseAddress
+    lock_wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCreationSettings:
+    """What `app.security.api_keys create` needs: the owner's address and the pepper."""
+
+    database: DatabaseAddress
+    pepper: Secret
+
+
+def _whole(minimum: int, maximum: int) -> Any:
+    return Field(ge=minimum, le=maximum, description=f"a whole number from {minimum} to {maximum}")
+
+
+def _seconds(minimum: float, maximum: float) -> Any:
+    return Field(
+        ge=minimum, le=maximum, allow_inf_nan=False, description=f"a number of seconds from {minimum:g} to {maximum:g}"
+    )
+
+
+def _word(pattern: str, meaning: str) -> Any:
+    return Field(pattern=pattern, description=meaning)
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _read_secret(path: object) -> Secret:
+    try:
+        with Path(str(path)).open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(SECRET_BYTES_MAX + 1).rstrip(b"\r\n")
+    except OSError:
+        raise ValueError("unreadable") from None
+    if not stat.S_ISREG(mode) or mode & 0o077 or not 0 < len(content) <= SECRET_BYTES_MAX:
+        raise ValueError("unfit")
+    if b"\0" in content or content.decode("utf-8", "replace").strip().lower() in KNOWN_BAD_SECRETS:
+        raise ValueError("unfit")
+    return Secret(content)
+
+
+def _long_enough(pepper: Secret) -> Secret:
+    if len(pepper.reveal()) < PEPPER_BYTES_MIN:
+        raise ValueError("short")
+    return pepper
+
+
+_FILE_RULE: Final = "a readable file with mode 0600, not empty, not a well-known default"
+Host = Annotated[str, _word(r"^[A-Za-z0-9._:\-\[\]]{1,253}$", "a host name or an IP address")]
+Port = Annotated[int, _whole(1, 65535)]
+Role = Annotated[str, _word(r"^[a-z_][a-z0-9_]{0,62}$", "lower-case letters, digits and _, at most 63")]
+SecretFile = Annotated[Any, BeforeValidator(_read_secret), Field(description=_FILE_RULE)]
+Pepper = Annotated[
+    Any,
+    BeforeValidator(_read_secret),
+    AfterValidator(_long_enough),
+    Field(description=f"{_FILE_RULE}, at least {PEPPER_BYTES_MIN} bytes"),
+]
+Names = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-\[\]]{1,253}$")], ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(min_length=1, max_length=100, description="host names or addresses separated by commas"),
+]
+
+
+class _Environment(BaseSettings):
+    """Reads the mapping given as `environ`, not the process's environment."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from the given mapping only."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return (_MappingSource(settings_cls, init_settings.init_kwargs["environ"]),)  # type: ignore[attr-defined]
+
+
+class _MappingSource(EnvSettingsSource):
+    def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        super().__init__(settings_cls)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._environ.items()}
+
+
+class _DatabaseEnvironment(_Environment):
+    database_host: Host
+    database_port: Port = 5432
+    database_name: Role = "firewall"
+
+
+class _ServiceEnvironment(_DatabaseEnvironment):
+    environment: Annotated[Environment, Field(description="development, staging or production")]
+    replica: Annotated[str, _word(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "a pod name: letters, digits and -")]
+    host: Host = "127.0.0.1"
+    port: Port = 8000
+    metrics_port: Port = 9000
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(description="debug … error")] = "info"
+    allowed_hosts: Names = ("localhost", "127.0.0.1", "[::1]")
+    trusted_proxies: Names = ("127.0.0.1", "::1")
+    shutdown_drain_seconds: Annotated[float, _seconds(0, 60)] = 2.0
+    shutdown_grace_seconds: Annotated[float, _seconds(0.5, 60)] = 10.0
+    liveness_lag_seconds: Annotated[float, _seconds(1, 300)] = 30.0
+
+    database_user: Role = "firewall_app"
+    database_password_file: SecretFile
+    database_connect_timeout_seconds: Annotated[int, _whole(2, 10)] = 2
+    database_backoff_initial_seconds: Annotated[float, _seconds(0.1, 30)] = 1.0
+    database_backoff_max_seconds: Annotated[float, _seconds(0.1, 30)] = 30.0
+    query_timeout_seconds: Annotated[float, _seconds(0.1, 300)] = 30.0
+    lock_timeout_seconds: Annotated[float, _seconds(0.05, 60)] = 1.0
+    pool_connections_min: Annotated[int, _whole(1, 100)] = 2
+    pool_connections_max: Annotated[int, _whole(1, 100)] = 8
+    pool_wait_seconds: Annotated[float, _seconds(0.05, 30)] = 1.0
+    breaker_failures: Annotated[int, _whole(1, 100)] = 5
+    breaker_cooldown_seconds: Annotated[float, _seconds(0.05, 60)] = 1.0
+    waiting_room_waiters_max: Annotated[int, _whole(1, 10_000)] = 64
+    waiting_room_wait_seconds: Annotated[float, _seconds(0.05, 30)] = 2.0
+    health_probe_interval_seconds: Annotated[float, _seconds(0.05, 10)] = 1.0
+    health_probe_timeout_seconds: Annotated[float, _seconds(0.05, 10)] = 0.8
+
+    request_deadline_seconds: Annotated[float, _seconds(0.5, 330)] = 3.0
+    body_bytes_max: Annotated[int, _whole(1024, 1_048_576)] = 1_048_576
+    api_key_pepper_file: Pepper
+    api_key_fresh_seconds: Annotated[float, _seconds(0, 3600)] = 30.0
+    api_key_stale_seconds_max: Annotated[float, _seconds(0, 86_400)] = 900.0
+    api_key_cache_entries_max: Annotated[int, _whole(1, 1_000_000)] = 10_000
+
+
+class _MigratorEnvironment(_DatabaseEnvironment):
+    migrator_user: Role = "firewall_owner"
+    migrator_password_file: SecretFile
+    migration_lock_wait_seconds: Annotated[float, _seconds(0, 600)] = 30.0
+
+
+class _KeyCreationEnvironment(_DatabaseEnvironment):
+    migrator_user: Role = "firewall_owner"
+    migrator_password_file: SecretFile
+    api_key_pepper_file: Pepper
+
+
+_MODELS: Final = (_ServiceEnvironment, _MigratorEnvironment, _KeyCreationEnvironment)
+NAMES: Final = frozenset(PREFIX + field.upper() for model in _MODELS for field in model.model_fields)
+"""Every variable of ours, of the service and its commands: all are started with one environment."""
+
+Read = TypeVar("Read", bound=_Environment)
+
+
+def _contradictions(read: _ServiceEnvironment) -> list[str]:
+    """Return what is wrong together although each is right alone."""
+    rules: list[tuple[bool, str, str]] = [
+        (read.port != read.metrics_port, "METRICS_PORT", "another port than FIREWALL_PORT"),
+        (
+            read.pool_connections_min <= read.pool_connections_max,
+            "POOL_CONNECTIONS_MIN",
+            "at most FIREWALL_POOL_CONNECTIONS_MAX",
+        ),
+        (
+            read.database_backoff_initial_seconds <= read.database_backoff_max_seconds,
+            "DATABASE_BACKOFF_INITIAL_SECONDS",
+            "at most FIREWALL_DATABASE_BACKOFF_MAX_SECONDS",
+        ),
+        (
+            read.waiting_room_wait_seconds < read.request_deadline_seconds,
+            "WAITING_ROOM_WAIT_SECONDS",
+            "less than FIREWALL_REQUEST_DEADLINE_SECONDS",
+        ),
+        (
+            read.pool_wait_seconds < read.request_deadline_seconds,
+            "POOL_WAIT_SECONDS",
+            "less than FIREWALL_REQUEST_DEADLINE_SECONDS",
+        ),
+        (
+            read.lock_timeout_seconds < min(read.query_timeout_seconds, _statement_budget(read)),
+            "LOCK_TIMEOUT_SECONDS",
+            "less than FIREWALL_QUERY_TIMEOUT_SECONDS and FIREWALL_REQUEST_DEADLINE_SECONDS - 0.2",
+        ),
+        (
+            read.health_probe_interval_seconds + read.health_probe_timeout_seconds <= READINESS_RED_SECONDS,
+            "HEALTH_PROBE_TIMEOUT_SECONDS",
+            f"with FIREWALL_HEALTH_PROBE_INTERVAL_SECONDS at most {READINESS_RED_SECONDS:g} s together",
+        ),
+        (
+            read.api_key_fresh_seconds <= read.api_key_stale_seconds_max,
+            "API_KEY_FRESH_SECONDS",
+            "at most FIREWALL_API_KEY_STALE_SECONDS_MAX",
+        ),
+    ]
+    if read.environment == "production":
+        password = read.database_password_file.reveal()
+        rules += [
+            (read.log_level != "debug", "LOG_LEVEL", "not debug in production"),
+            (
+                len(password) >= PRODUCTION_PASSWORD_CHARACTERS_MIN,
+                "DATABASE_PASSWORD_FILE",
+                f"at least {PRODUCTION_PASSWORD_CHARACTERS_MIN} characters in production",
+            ),
+        ]
+    broken = [(name, accepted) for holds, name, accepted in rules if not holds]
+    return [f"{PREFIX}{name}: contradicts another setting; accepted: {accepted}" for name, accepted in broken]
+
+
+def _statement_budget(read: _ServiceEnvironment) -> float:
+    return read.request_deadline_seconds - STATEMENT_MARGIN_SECONDS
+
+
+def _describe(error: ValidationError, model: type[_Environment]) -> list[str]:
+    kinds = {"missing": "missing", "extra_forbidden": "unknown"}
+    problems = {}
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        field = str(detail["loc"][0])
+        accepted = model.model_fields[field].description
+        kind = kinds.get(detail["type"], "not acceptable")
+        problems[field] = f"{PREFIX}{field.upper()}: {kind}; accepted: {accepted}"
+    return list(problems.values())
+
+
+def _read(model: type[Read], environ: Mapping[str, str]) -> Read:
+    """Read one model; raise `InvalidSettings` with every problem, unknown names of ours included."""
+    unknown = sorted(name for name in environ if name.upper().startswith(PREFIX) and name not in NAMES)
+    problems = [f"{_printable(name)}: unknown; accepted: a name from service/README.md" for name in unknown]
+    ours = {name: environ[name] for name in environ if name in NAMES}
+    try:
+        read = model(environ=ours)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise InvalidSettings([*problems, *_describe(error, model)]) from None
+    if isinstance(read, _ServiceEnvironment):
+        problems += _contradictions(read)
+    if problems:
+        raise InvalidSettings(problems)
+    return read
+
+
+def _printable(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "?", name)[:80]
+
+
+def process_environment() -> Mapping[str, str]:
+    """Return this process's environment; the only place that looks at it."""
+    return os.environ  # noqa: TID251 - this is settings.py
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Return the service's settings.
+
+    Raises:
+        InvalidSettings: with one line for each problem.
+    """
+    read = _read(_ServiceEnvironment, environ)
+    return Settings(
+        environment=read.environment,
+        server=ServerPolicy(
+            host=read.host,
+            port=read.port,
+            metrics_port=read.metrics_port,
+            drain_seconds=read.shutdown_drain_seconds,
+            grace_seconds=read.shutdown_grace_seconds,
+            log_level=read.log_level,
+        ),
+        http=HttpPolicy(
+            replica=read.replica,
+            request_deadline_seconds=read.request_deadline_seconds,
+            body_bytes_max=read.body_bytes_max,
+            allowed_hosts=read.allowed_hosts,
+            trusted_proxies=read.trusted_proxies,
+            liveness_lag_seconds=read.liveness_lag_seconds,
+        ),
+        database=_address(read, user=read.database_user, password=read.database_password_file),
+        database_policy=DatabasePolicy(
+            connect_timeout_seconds=read.database_connect_timeout_seconds,
+            statement_timeout_seconds=min(read.query_timeout_seconds, _statement_budget(read)),
+            lock_timeout_seconds=read.lock_timeout_seconds,
+            connections_min=read.pool_connections_min,
+            connections_max=read.pool_connections_max,
+            pool_wait_seconds=read.pool_wait_seconds,
+            backoff_initial_seconds=read.database_backoff_initial_seconds,
+            backoff_max_seconds=read.database_backoff_max_seconds,
+            breaker_failures=read.breaker_failures,
+            breaker_cooldown_seconds=read.breaker_cooldown_seconds,
+            waiters_max=read.waiting_room_waiters_max,
+            wait_seconds=read.waiting_room_wait_seconds,
+            probe_interval_seconds=read.health_probe_interval_seconds,
+            probe_timeout_seconds=read.health_probe_timeout_seconds,
+        ),
+        keys=KeyPolicy(
+            pepper=read.api_key_pepper_file,
+            fresh_seconds=read.api_key_fresh_seconds,
+            stale_seconds_max=read.api_key_stale_seconds_max,
+            entries_max=read.api_key_cache_entries_max,
+        ),
+    )
+
+
+def load_migrator(environ: Mapping[str, str]) -> MigratorSettings:
+    """Return the settings of the migration commands.
+
+    Raises:
+        InvalidSettings: with one line for each problem.
+    """
+    read = _read(_MigratorEnvironment, environ)
+    return MigratorSettings(
+        database=_address(read, user=read.migrator_user, password=read.migrator_password_file),
+        lock_wait_seconds=read.migration_lock_wait_seconds,
+    )
+
+
+def load_key_creation(environ: Mapping[str, str]) -> KeyCreationSettings:
+    """Return the settings of the command that creates API keys.
+
+    Raises:
+        InvalidSettings: with one line for each problem.
+    """
+    read = _read(_KeyCreationEnvironment, environ)
+    return KeyCreationSettings(
+        database=_address(read, user=read.migrator_user, password=read.migrator_password_file),
+        pepper=read.api_key_pepper_file,
+    )
+
+
+def _address(read: _DatabaseEnvironment, *, user: str, password: Secret) -> DatabaseAddress:
+    return DatabaseAddress(
+        host=read.database_host, port=read.database_port, name=read.database_name, user=user, password=password
+    )

@@ -1,0 +1,1 @@
+"""How the service behaves when something it needs is slow or gone."""

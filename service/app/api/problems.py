@@ -1,0 +1,146 @@
+"""The only place where errors become HTTP: `application/problem+json`, RFC 9457, for every one of them.
+
+`type` is a URN per code, `code` is stable and documented, `request_id` finds the log line. Never: SQL, DETAIL, paths,
+versions, stack traces. All 401 are equal byte for byte but for the request id: nobody learns which part was wrong.
+"""
+
+import traceback
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import ExceptionHandlersMap
+
+from app import log
+from app.api import facts
+from app.errors import FirewallError, Flaw
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPE_PREFIX: Final = "urn:amgf:problem:"
+FRAMEWORK_CODES: Final[Mapping[int, str]] = {
+    400: "invalid-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+}
+SENTENCES: Final[Mapping[str, str]] = {
+    "invalid-request": "The request is not acceptable.",
+    "invalid-parameter": "A parameter is not acceptable.",
+    "not-found": "There is nothing at this address.",
+    "method-not-allowed": "This address does not know that method.",
+}
+MESSAGE_CHARACTERS_MAX: Final = 200
+
+
+class FlawDocument(msgspec.Struct, frozen=True):
+    """One thing wrong with a body: where, as a JSON pointer, and what."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A problem document (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[FlawDocument] = []
+    retry_after: int | None = None
+
+
+def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body for one of our errors."""
+    problem = Problem(
+        type=TYPE_PREFIX + error.code,
+        title=HTTPStatus(error.status).phrase,
+        status=error.status,
+        detail=error.sentence,
+        instance=f"urn:amgf:request:{request_id}",
+        code=error.code,
+        request_id=request_id,
+        errors=[FlawDocument(flaw.pointer, flaw.code, flaw.message) for flaw in error.flaws],
+        retry_after=error.retry_after_seconds,
+    )
+    headers = {"content-type": MEDIA_TYPE}
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(error.retry_after_seconds)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = 'ApiKey realm="firewall", error="invalid_token"'
+    if error.status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}:
+        headers["connection"] = "close"  # The rest of the body is not wanted.
+    return error.status, headers, msgspec.json.encode(problem)
+
+
+class _FrameworkError(FirewallError):
+    """What Litestar raises, in our terms."""
+
+    def __init__(self, error: HTTPException) -> None:
+        super().__init__()
+        self.status = error.status_code
+        is_parameter = isinstance(error, ValidationException)
+        self.code = "invalid-parameter" if is_parameter else FRAMEWORK_CODES.get(self.status, "internal-error")
+        self.sentence = SENTENCES.get(self.code, FirewallError.sentence)
+        if is_parameter and isinstance(error.extra, list):
+            self.flaws = [
+                Flaw(
+                    pointer=f"/{item.get('key', '')}",
+                    code="invalid-value",
+                    message=str(item.get("message", ""))[:MESSAGE_CHARACTERS_MAX],
+                )
+                for item in error.extra
+                if isinstance(item, dict)
+            ]
+
+
+def _respond(request: Request[Any, Any, Any], error: FirewallError) -> Response[bytes]:
+    status, headers, body = render(error, facts.of(request.scope).request_id)
+    return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _ours(request: Request[Any, Any, Any], error: FirewallError) -> Response[bytes]:
+    return _respond(request, error)
+
+
+def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unexpected(request, error)
+    response = _respond(request, _FrameworkError(error))
+    if error.headers and "Allow" in error.headers:
+        response.headers["allow"] = error.headers["Allow"]
+    return response
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    report(error, request_id=facts.of(request.scope).request_id)
+    return _respond(request, FirewallError())
+
+
+def report(error: BaseException, *, request_id: str) -> None:
+    """Log an error nobody foresaw: its class, SQLSTATE and places, never its text."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    log.get().error(
+        "internal_error",
+        request_id=request_id,
+        error=type(error).__name__,
+        sqlstate=error.sqlstate if isinstance(error, psycopg.Error) else None,
+        places=[f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames],
+    )
+
+
+HANDLERS: Final[ExceptionHandlersMap] = {
+    FirewallError: _ours,
+    HTTPException: _framework,
+    Exception: _unexpected,
+}

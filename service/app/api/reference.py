@@ -1,0 +1,119 @@
+"""The API reference: OpenAPI at /schema/openapi.json, and a page at /schema that needs nothing from the network.
+
+Litestar's own pages load scripts from a CDN; this one is HTML made from the schema, without scripts.
+"""
+
+import html
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar, Request, Router
+from litestar._openapi.plugin import OpenAPIPlugin
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+
+from app.core.proposal import ProposalContent
+from app.errors import NotFound
+
+TITLE: Final = "AI Mutation Governance Firewall"
+DESCRIPTION: Final = (
+    "A runtime gate for AI self-modification. Every error is application/problem+json with a stable code; a 503 with "
+    "the code database-unavailable promises that nothing was done, one with outcome-unknown asks you to repeat the "
+    "request with the same Idempotency-Key."
+)
+STYLE: Final = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"
+    "h2{margin-top:2.5rem;border-bottom:1px solid #ccc}code,pre{font:14px/1.45 ui-monospace,monospace}"
+    "pre{background:#f4f4f4;padding:.8rem;overflow:auto}table{border-collapse:collapse;width:100%}"
+    "td,th{text-align:left;padding:.25rem .6rem .25rem 0;vertical-align:top;border-bottom:1px solid #eee}"
+    ".method{display:inline-block;min-width:3.5rem;font-weight:700}"
+)
+PATH: Final = "/schema"
+PAGES: Final = (PATH, f"{PATH}/openapi.json")
+METHODS: Final = ("get", "post", "put", "patch", "delete")
+
+
+def openapi_config(version: str) -> OpenAPIConfig:
+    """Return what Litestar needs to know about the reference."""
+    key = SecurityScheme(
+        type="apiKey", name="X-API-Key", security_scheme_in="header", description="amgf_<id>_<secret><checksum>"
+    )
+    return OpenAPIConfig(
+        title=TITLE,
+        version=version,
+        description=DESCRIPTION,
+        use_handler_docstrings=True,
+        components=Components(security_schemes={"api_key": key}),
+        render_plugins=[ReferencePage(path="/"), JsonRenderPlugin()],
+        openapi_router=Router(PATH, route_handlers=[], include_in_schema=False, before_request=_require_page),
+    )
+
+
+async def _require_page(request: Request[Any, Any, Any]) -> None:
+    """Refuse what Litestar would answer with an HTML page of its own."""
+    if request.url.path.rstrip("/") not in PAGES:
+        raise NotFound
+
+
+def complete(application: Litestar) -> dict[str, Any]:
+    """Add what Litestar cannot know, the body that we decode ourselves; return the whole schema."""
+    schema = application.plugins.get(OpenAPIPlugin).provide_openapi_schema()
+    _, components = msgspec.json.schema_components([ProposalContent], ref_template="#/components/schemas/{name}")
+    schema["components"]["schemas"].update(components)
+    return schema
+
+
+class ReferencePage(OpenAPIRenderPlugin):
+    """Renders the schema as one self-contained page."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """Return the page."""
+        del request
+        parts = [f"<h1>{_text(TITLE)}</h1><p>{_text(DESCRIPTION)}</p>"]
+        parts.append('<p>The schema itself: <a href="/schema/openapi.json">openapi.json</a></p>')
+        for path, item in sorted(openapi_schema["paths"].items()):
+            parts += [_operation(path, method, item[method]) for method in METHODS if method in item]
+        parts.append("<h2>Schemas</h2>")
+        for name, schema in sorted(openapi_schema["components"]["schemas"].items()):
+            parts.append(f'<h3 id="{_text(name)}">{_text(name)}</h3>{_json(schema)}')
+        page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(TITLE)}</title><style>{STYLE}</style>"
+        return (page + "".join(parts) + "</html>").encode()
+
+
+def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
+    head = f"<h2><span class=method>{method.upper()}</span> <code>{_text(path)}</code></h2>"
+    words = f"<p><strong>{_text(operation.get('summary', ''))}.</strong> {_text(operation.get('description', ''))}</p>"
+    rows = "".join(
+        f"<tr><td><code>{_text(one['name'])}</code></td><td>{_text(one['in'])}</td>"
+        f"<td>{'required' if one.get('required') else ''}</td><td>{_text(one.get('description', ''))}</td></tr>"
+        for one in operation.get("parameters", [])
+    )
+    parameters = f"<table><tr><th>Parameter<th>In<th><th></tr>{rows}</table>" if rows else ""
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
+    answers = "".join(
+        f"<tr><td>{_text(status)}</td><td>{_text(answer.get('description', ''))}</td></tr>"
+        for status, answer in sorted(operation.get("responses", {}).items())
+    )
+    call = f"<pre>{_text(_curl(path, method, operation, body))}</pre>"
+    return f"{head}{words}{parameters}{call}<table><tr><th>Status<th></tr>{answers}</table>"
+
+
+def _curl(path: str, method: str, operation: Mapping[str, Any], body: Any) -> str:
+    lines = [f"curl -sS -X {method.upper()} http://127.0.0.1:8080{path}"]
+    if operation.get("security"):
+        lines.append("-H 'X-API-Key: amgf_…'")
+    if body is not None:
+        lines += ["-H 'Idempotency-Key: my-first-attempt'", "-H 'Content-Type: application/json'"]
+        lines.append(f"--data '{json.dumps(body).replace(chr(39), chr(92) + 'u0027')}'")
+    return " \\\n  ".join(lines)
+
+
+def _json(value: Any) -> str:
+    return f"<pre>{_text(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

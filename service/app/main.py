@@ -1,0 +1,147 @@
+"""`create_service`: the only place that wires the parts together."""
+
+import asyncio
+import hmac
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from litestar import Litestar, Router
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from app import log, metrics
+from app.api import problems, reference
+from app.api.dependencies import authentication
+from app.api.health import Checks, HealthController
+from app.api.middleware import Observed
+from app.api.proposals import HttpLimits, ProposalsController
+from app.migrations.catalogue import Comparison
+from app.resilience.deadline import Clock
+from app.resilience.lag import LoopLag
+from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
+from app.security.api_keys import Authenticator
+from app.settings import Settings
+from app.storage.database import Database, Signals
+from app.storage.schema import SchemaCheck
+from app.workflow.intake import Proposals
+
+VERSION: Final = "0.1.0"
+REQUEST_ID_BYTES: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts that `__main__` and tests hold on to. `database` is to be entered before requests are served."""
+
+    application: ASGIApp
+    schema_document: dict[str, Any]
+    database: Database
+    readiness: Readiness
+    schema: SchemaCheck
+    lag: LoopLag
+    refused: asyncio.Event
+    """Set when the first schema seen is not ours: the service refuses to start (FM03)."""
+
+
+def create_service(settings: Settings, *, clock: Clock) -> Service:
+    """Wire the service; nothing is opened yet."""
+    readiness = Readiness()
+    refused = asyncio.Event()
+
+    def schema_changed(comparison: Comparison) -> None:
+        metrics.SCHEMA_COMPATIBLE.set(comparison.is_compatible)
+        if comparison.is_compatible:
+            readiness.withdraw(SCHEMA_MISMATCH)
+        else:
+            log.get().error("schema_mismatch", kind=comparison.kind, detail=comparison.detail)
+            readiness.object_to(SCHEMA_MISMATCH)
+            if not readiness.has_started:
+                refused.set()
+
+    schema = SchemaCheck(schema_changed)
+
+    def database_found() -> None:
+        if schema.comparison and schema.comparison.is_compatible:
+            readiness.withdraw(DATABASE_LOST, STARTING)
+        else:
+            readiness.withdraw(DATABASE_LOST)
+
+    database = Database(
+        settings.database,
+        settings.database_policy,
+        replica=settings.http.replica,
+        signals=Signals(verify=schema.verify, found=database_found, lost=lambda: readiness.object_to(DATABASE_LOST)),
+        clock=clock,
+    )
+    lag = LoopLag(clock=clock)
+    checks = Checks(
+        replica=settings.http.replica,
+        readiness=readiness,
+        database=database,
+        schema=schema,
+        lag=lag,
+        liveness_lag_seconds=settings.http.liveness_lag_seconds,
+    )
+    litestar = _litestar(settings, database, checks, clock)
+    for state in ("open", "in_use", "idle"):
+        metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
+    return Service(
+        application=Observed(
+            litestar, settings.http, clock=clock, new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES)
+        ),
+        schema_document=reference.complete(litestar),
+        database=database,
+        readiness=readiness,
+        schema=schema,
+        lag=lag,
+        refused=refused,
+    )
+
+
+def _pool_count(database: Database, state: str) -> float:
+    return database.pool_counts()[state]
+
+
+def _litestar(settings: Settings, database: Database, checks: Checks, clock: Clock) -> Litestar:
+    stage = Proposals(database, random=secrets.token_bytes)
+    limits = HttpLimits(
+        body_bytes_max=settings.http.body_bytes_max,
+        # All replicas make the same cursors; the pepper itself signs nothing.
+        cursor_key=hmac.digest(settings.keys.pepper.reveal(), b"amgf/cursor-key/v1", "sha256"),
+    )
+    authenticator = Authenticator(database, settings.keys, clock=clock)
+    api = Router(
+        "/",
+        route_handlers=[ProposalsController],
+        guards=[authentication(authenticator)],
+        dependencies={
+            "stage": Provide(lambda: stage, sync_to_thread=False),
+            "limits": Provide(lambda: limits, sync_to_thread=False),
+        },
+    )
+    health = Router(
+        "/",
+        route_handlers=[HealthController],
+        dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
+    )
+    litestar = Litestar(
+        route_handlers=[api, health],
+        exception_handlers=problems.HANDLERS,
+        openapi_config=reference.openapi_config(VERSION),
+        request_max_body_size=settings.http.body_bytes_max,
+        logging_config=None,
+        debug=False,
+    )
+    metrics.initialise(_documented_routes(litestar))
+    return litestar
+
+
+def _documented_routes(litestar: Litestar) -> list[tuple[str, str, list[int]]]:
+    """Return (method, route, statuses) of every route of the schema, and of requests that meet none."""
+    routes: list[tuple[str, str, list[int]]] = []
+    for path, item in litestar.openapi_schema.to_schema()["paths"].items():
+        for method, operation in item.items():
+            routes.append((method.upper(), path, [int(status) for status in operation["responses"]]))
+    return [*routes, ("GET", metrics.UNMATCHED, [404]), ("POST", metrics.UNMATCHED, [404])]

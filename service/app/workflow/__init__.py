@@ -1,0 +1,1 @@
+"""The stages of a proposal, one a module; each is one transaction."""

@@ -50,7 +50,7 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "AMGF_ADDRESS": "what clients use, such as http://127.0.0.1:8080",
         "AMGF_REPLICAS": "names of the replicas, separated by spaces",
         "AMGF_REPLICA_ADDRESSES": "HTTP address of each replica, in the same order, separated by spaces",
-        "AMGF_REPLICA_METRICS_ADDRESSES": "metrics address of each replica, in the same order, without /metrics",
+        "AMGF_REPLICA_METRICS_URLS": "URL of the metrics of each replica, in the same order, separated by spaces",
         "AMGF_CONTROL": "address of what runs the replicas, such as http://127.0.0.1:9100",
         "AMGF_PROMETHEUS": "address of Prometheus",
         "AMGF_ALERTMANAGER": "address of Alertmanager",

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """What the runbooks look with: only the standard library, so that it works where nothing else does.
 
-    probe.py http [--method POST] URL              status line and body, as `curl -sSi`; exit 0 below 400, else 22
-    probe.py metric NAME ADDRESS [ADDRESS ...]     the sum of a metric's samples over these /metrics
+    probe.py http [--post JSON] [--header "NAME: VALUE"] [--timeout SECONDS] URL
+                                                   status and body; exit 0 below 400, else 22
+    probe.py metric NAME URL [URL ...]             the sum of a metric's samples over these URLs
     probe.py postgres HOST PORT [PORT ...]         how far a PostgreSQL greeting gets, for each port, and the worst
 
 Exit codes as curl's: 0 fine, 7 no connection, 22 an HTTP error, 28 out of time, 1 the probe's answer is "no".
@@ -32,30 +33,36 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def ask(url: str, method: str = "GET") -> tuple[int, str]:
+def ask(
+    url: str, *, post: str | None = None, headers: tuple[str, ...] = (), timeout: float = TIMEOUT_SECONDS
+) -> tuple[int, str]:
     """Return status and body; raises OSError (TimeoutError is one) and http.client.HTTPException."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+    given = {name.strip(): value.strip() for name, _, value in (header.partition(":") for header in headers)}
+    if post is not None:
+        given["Content-Type"] = "application/json"
     try:
-        connection.request(method, urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")))
+        path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        connection.request("GET" if post is None else "POST", path, body=post, headers=given)
         answer = connection.getresponse()
         return answer.status, answer.read(BODY_BYTES_MAX).decode(errors="replace")
     finally:
         connection.close()
 
 
-def probe_http(url: str, method: str) -> int:
+def probe_http(url: str, *, post: str | None, headers: tuple[str, ...], timeout: float) -> int:
     """Say what one request gave."""
-    status, body = ask(url, method)
+    status, body = ask(url, post=post, headers=headers, timeout=timeout)
     say(f"HTTP {status}")
     if body.strip():
         say(body.rstrip())
     return EXIT_HTTP_ERROR if status >= HTTP_ERROR else 0
 
 
-def probe_metric(name: str, addresses: list[str]) -> int:
-    """Say the sum over all label sets and all addresses."""
-    bodies = [ask(f"{address}/metrics")[1] for address in addresses]
+def probe_metric(name: str, urls: list[str]) -> int:
+    """Say the sum over all label sets and all URLs."""
+    bodies = [ask(url)[1] for url in urls]
     samples = [
         float(line.rsplit(" ", 1)[1])
         for body in bodies
@@ -106,20 +113,22 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="What the runbooks look with.")
     commands = parser.add_subparsers(dest="probe", required=True)
     one = commands.add_parser("http")
-    one.add_argument("--method", choices=("GET", "POST"), default="GET")
+    one.add_argument("--post", help="a JSON document to send")
+    one.add_argument("--header", action="append", default=[], help="such as 'X-Name: value'")
+    one.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds")
     one.add_argument("url")
     one = commands.add_parser("metric")
     one.add_argument("name")
-    one.add_argument("addresses", nargs="+")
+    one.add_argument("urls", nargs="+")
     one = commands.add_parser("postgres")
     one.add_argument("host")
     one.add_argument("ports", nargs="+", type=int)
     given = parser.parse_args(arguments)
     try:
         if given.probe == "http":
-            return probe_http(given.url, given.method)
+            return probe_http(given.url, post=given.post, headers=tuple(given.header), timeout=given.timeout)
         if given.probe == "metric":
-            return probe_metric(given.name, given.addresses)
+            return probe_metric(given.name, given.urls)
         return probe_postgres(given.host, given.ports)
     except TimeoutError:
         say("out of time")

@@ -1,8 +1,8 @@
 """Every built failure mode has a runbook that follows the document, and no runbook stands alone."""
 
 import re
-import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from slo import alerts, profiles, rules, severity
 
 MODES = {mode.id: mode for mode in matrix.load_matrix().modes}
 BUILT = sorted(set(MODES) - matrix.NOT_BUILT)
-# FM01 is exempt from nothing: its runbook exists before its scenario lands.
+# A runbook may be written before its mode is built; then it is held to the same rules.
 WRITTEN = sorted({*BUILT, *(path.stem[:4].upper() for path in runbook.FOLDER.glob("fm*.md"))})
 ROOT = runbook.ROOT
 
@@ -105,7 +105,7 @@ def test_every_step_is_a_shell_script_without_warnings(identifier: str, tmp_path
         script = tmp_path / f"line{step.line}.sh"
         # SC2086, SC2206: lists separated by spaces are meant to fall apart. SC2154: the environment is given.
         script.write_text(f"#!/bin/bash\n# shellcheck disable=SC2086,SC2206,SC2154\n{step.command}")
-        program = shutil.which("shellcheck") or "shellcheck"
+        program = Path(sys.executable).with_name("shellcheck")
         done = subprocess.run([program, script], capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, f"{step.file}:{step.line}\n{done.stdout}"
 

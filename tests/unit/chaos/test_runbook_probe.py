@@ -94,6 +94,12 @@ class _Metrics(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body if found else b"not ready\n")
 
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])) + self.headers["X-Name"].encode()
+        self.send_response(201)
+        self.end_headers()
+        self.wfile.write(body)
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
@@ -107,11 +113,13 @@ def address() -> Iterator[str]:
 
 
 def test_a_metric_is_summed_over_label_sets_and_addresses(address: str) -> None:
-    assert probe("metric", "x_total", address, address) == (0, "x_total 10\n")
+    url = f"{address}/metrics"
+
+    assert probe("metric", "x_total", url, url) == (0, "x_total 10\n")
 
 
 def test_a_metric_that_is_not_there_is_an_error(address: str) -> None:
-    assert probe("metric", "z", address) == (1, "z: no such metric\n")
+    assert probe("metric", "z", f"{address}/metrics") == (1, "z: no such metric\n")
 
 
 def test_an_http_error_has_its_own_exit_code_and_shows_the_body(address: str) -> None:
@@ -127,3 +135,7 @@ def test_nobody_at_an_address_has_its_own_exit_code() -> None:
 
     assert code == 7
     assert said.startswith("no connection")
+
+
+def test_a_document_is_posted_with_its_header(address: str) -> None:
+    assert probe("http", "--post", "{}", "--header", "X-Name: value", f"{address}/x") == (0, "HTTP 201\n{}value\n")

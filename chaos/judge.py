@@ -83,7 +83,7 @@ def judge_scenario(
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return _unreadable(scenario, mode, folder, f"the evidence cannot be read: {_where(error)}")
     claims = _with_precision(trial, [_claim(trial, claim.id, claim.text) for claim in mode.claims])
-    invariants = [_checked(trial, name, name, check) for name, check in scenario.invariants.items()]
+    invariants = [_checked(trial, name, _first_line(name, check), check) for name, check in scenario.invariants.items()]
     clocks = _clocks(trial)
     faults = [proof.result for proof in trial.proofs]
     verdict = _verdict(trial, claims, invariants, clocks, faults)
@@ -161,7 +161,7 @@ def _checked(trial: _Trial, claim: str, text: str, check: Check) -> ClaimResult:
     finding = _accountable(trial.evidence, _apply(check, trial.case(ground.proven)))
     if finding.verdict is Verdict.PASS and trial.cut_short is not None:
         doubts.append(trial.cut_short)
-    reasons = [finding.reason, *doubts]
+    reasons = [*doubts] if doubts and finding.verdict is Verdict.PASS else [finding.reason, *doubts]
     if ground.skipped:
         reasons.append("not tried on this host: " + ", ".join(proof.result.injection for proof in ground.skipped))
     verdict = worst([finding.verdict, Verdict.UNKNOWN]) if doubts else finding.verdict
@@ -176,6 +176,11 @@ def _ground(trial: _Trial, claim: str) -> _Ground:
         unproven=tuple(proof for proof in proofs if not proof.is_skipped and proof.unproven is not None),
         skipped=tuple(proof for proof in proofs if proof.is_skipped),
     )
+
+
+def _first_line(name: str, check: Check) -> str:
+    """Return what an invariant says: no sentence of the document, but the first of its check."""
+    return next(iter((check.__doc__ or "").strip().splitlines()), name)
 
 
 def _apply(check: Check, case: Case) -> Finding:

@@ -5,6 +5,7 @@ added or changed here is a new ``SCHEMA_VERSION`` and a new schema file (``pytho
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -68,7 +69,7 @@ class FaultResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     injection: str
     kind: str
-    parameters: dict[str, object]
+    parameters: dict[str, Any]
     verdict: Verdict
     reason: str
     injected_at: float | None
@@ -105,7 +106,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema_version: str
     run_id: str
     profile: str
-    host: dict[str, object]
+    host: dict[str, Any]
     verdict: Verdict
     exit_code: int
     scenarios: tuple[ScenarioResult, ...]
@@ -129,7 +130,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
     command: str
     started_at: str  # ISO 8601, UTC
-    host: dict[str, object]  # capability -> {available, reason, unlocks}, and what the machine is
+    host: dict[str, Any]  # capability -> {available, reason, unlocks}, and what the machine is
     scenarios: tuple[str, ...]  # slugs, in order: also the names of the evidence folders
     finished: bool = False
     interrupted_by: int | None = None  # signal number

@@ -147,6 +147,7 @@ def each_window(file: str, is_it: Callable[[dict[str, Any]], bool], what: str) -
 
 
 def nothing_lost(case: Case) -> Finding:
+    """No acknowledged proposal is lost."""
     stored = {row.data["row"]["id"] for row in case.evidence.rows("database.jsonl")}
     acknowledged = [
         row for row in case.evidence.rows("history.jsonl") if row.data["type"] == "ok" and "proposal" in row.data

@@ -23,6 +23,8 @@ import msgspec
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from compose import marks
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "runbooks"
 SECTIONS = (
@@ -50,7 +52,7 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "AMGF_ADDRESS": "what clients use, such as http://127.0.0.1:8080",
         "AMGF_REPLICAS": "names of the replicas, separated by spaces",
         "AMGF_REPLICA_ADDRESSES": "HTTP address of each replica, in the same order, separated by spaces",
-        "AMGF_REPLICA_METRICS_URLS": "URL of the metrics of each replica, in the same order, separated by spaces",
+        "AMGF_REPLICA_METRICS_ADDRESSES": "metrics address of each replica, in the same order, without /metrics",
         "AMGF_CONTROL": "address of what runs the replicas, such as http://127.0.0.1:9100",
         "AMGF_PROMETHEUS": "address of Prometheus",
         "AMGF_ALERTMANAGER": "address of Alertmanager",
@@ -246,6 +248,8 @@ async def run_step(step: Step, *, stage: Stage, environment: Mapping[str, str], 
     if missing := sorted(variables(step.command) - environment.keys()):
         raise InvalidRunbookError(f"{step.file}:{step.line}: {', '.join(missing)} is not given")
     given = {name: value for name, value in environment.items() if name in ENVIRONMENT}
+    here = marks.here()
+    owned = here.environment() if here else {}  # so that the sweep finds a step whose harness was killed
     started = time.monotonic()
     output = bytearray()
     exit_code: int | None = None
@@ -257,7 +261,7 @@ async def run_step(step: Step, *, stage: Stage, environment: Mapping[str, str], 
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,
                 stderr=asyncio.subprocess.STDOUT,
-                env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **given},
+                env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **owned, **given},
                 cwd=cwd,
                 start_new_session=True,
             )

@@ -3,7 +3,7 @@
 
     probe.py http [--post JSON] [--header "NAME: VALUE"] [--timeout SECONDS] URL
                                                    status and body; exit 0 below 400, else 22
-    probe.py metric NAME URL [URL ...]             the sum of a metric's samples over these URLs
+    probe.py metric NAME ADDRESS [ADDRESS ...]     the sum of a metric's samples over these /metrics
     probe.py postgres HOST PORT [PORT ...]         how far a PostgreSQL greeting gets, for each port, and the worst
 
 Exit codes as curl's: 0 fine, 7 no connection, 22 an HTTP error, 28 out of time, 1 the probe's answer is "no".
@@ -60,9 +60,9 @@ def probe_http(url: str, *, post: str | None, headers: tuple[str, ...], timeout:
     return EXIT_HTTP_ERROR if status >= HTTP_ERROR else 0
 
 
-def probe_metric(name: str, urls: list[str]) -> int:
-    """Say the sum over all label sets and all URLs."""
-    bodies = [ask(url)[1] for url in urls]
+def probe_metric(name: str, addresses: list[str]) -> int:
+    """Say the sum over all label sets and all addresses."""
+    bodies = [ask(f"{address}/metrics")[1] for address in addresses]
     samples = [
         float(line.rsplit(" ", 1)[1])
         for body in bodies
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> int:
     one.add_argument("url")
     one = commands.add_parser("metric")
     one.add_argument("name")
-    one.add_argument("urls", nargs="+")
+    one.add_argument("addresses", nargs="+")
     one = commands.add_parser("postgres")
     one.add_argument("host")
     one.add_argument("ports", nargs="+", type=int)
@@ -128,7 +128,7 @@ def main(arguments: list[str]) -> int:
         if given.probe == "http":
             return probe_http(given.url, post=given.post, headers=tuple(given.header), timeout=given.timeout)
         if given.probe == "metric":
-            return probe_metric(given.name, given.urls)
+            return probe_metric(given.name, given.addresses)
         return probe_postgres(given.host, given.ports)
     except TimeoutError:
         say("out of time")

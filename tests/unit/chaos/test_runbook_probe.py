@@ -113,13 +113,11 @@ def address() -> Iterator[str]:
 
 
 def test_a_metric_is_summed_over_label_sets_and_addresses(address: str) -> None:
-    url = f"{address}/metrics"
-
-    assert probe("metric", "x_total", url, url) == (0, "x_total 10\n")
+    assert probe("metric", "x_total", address, address) == (0, "x_total 10\n")
 
 
 def test_a_metric_that_is_not_there_is_an_error(address: str) -> None:
-    assert probe("metric", "z", f"{address}/metrics") == (1, "z: no such metric\n")
+    assert probe("metric", "z", address) == (1, "z: no such metric\n")
 
 
 def test_an_http_error_has_its_own_exit_code_and_shows_the_body(address: str) -> None:

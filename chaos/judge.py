@@ -17,6 +17,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 from traceback import extract_tb
 
+import msgspec
+
 from chaos.evidence import Evidence
 from chaos.figures import figures
 from chaos.journal import Account, Event, read_account, read_windows
@@ -81,7 +83,8 @@ def judge_scenario(
     try:
         trial = _read(scenario, mode, evidence, waivers, on)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return _unreadable(scenario, mode, folder, f"the evidence cannot be read: {_where(error)}")
+        why = f"the evidence cannot be read: {_where(error)}"
+        return msgspec.structs.replace(not_judged(scenario, folder, why, matrix=matrix), harness_error=why)
     claims = _with_precision(trial, [_claim(trial, claim.id, claim.text) for claim in mode.claims])
     invariants = [_checked(trial, name, _first_line(name, check), check) for name, check in scenario.invariants.items()]
     clocks = _clocks(trial)
@@ -153,8 +156,7 @@ def _claim(trial: _Trial, claim: str, text: str) -> ClaimResult:
 def _checked(trial: _Trial, claim: str, text: str, check: Check) -> ClaimResult:
     ground = _ground(trial, claim)
     if not ground.proven and not ground.unproven:
-        reasons = "; ".join(proof.result.reason for proof in ground.skipped)
-        return ClaimResult(claim, text, Verdict.SKIPPED, f"this host cannot make its faults: {reasons}")
+        return ClaimResult(claim, text, Verdict.SKIPPED, f"none of its faults was made: {_not_made(ground.skipped)}")
     doubts = [str(proof.unproven) for proof in ground.unproven]
     if not ground.proven:
         return ClaimResult(claim, text, Verdict.UNKNOWN, "; ".join(doubts))
@@ -163,9 +165,13 @@ def _checked(trial: _Trial, claim: str, text: str, check: Check) -> ClaimResult:
         doubts.append(trial.cut_short)
     reasons = [*doubts] if doubts and finding.verdict is Verdict.PASS else [finding.reason, *doubts]
     if ground.skipped:
-        reasons.append("not tried on this host: " + ", ".join(proof.result.injection for proof in ground.skipped))
+        reasons.append(f"not tried: {_not_made(ground.skipped)}")
     verdict = worst([finding.verdict, Verdict.UNKNOWN]) if doubts else finding.verdict
     return ClaimResult(claim, text, verdict, "; ".join(reasons), finding.evidence[:_CITED_MAX])
+
+
+def _not_made(skipped: Sequence[Proof]) -> str:
+    return ", ".join(f"{proof.result.injection} ({proof.result.reason})" for proof in skipped)
 
 
 def _ground(trial: _Trial, claim: str) -> _Ground:
@@ -258,7 +264,7 @@ def _clock(trial: _Trial, name: str, reading: ClockReading) -> Clock:
     if trial.cut_short is not None:
         readings.findings.append(Finding(Verdict.UNKNOWN, trial.cut_short))
     if skipped and not readings.by_injection:
-        return Clock(None, bound, Verdict.SKIPPED, "this host cannot make the faults")
+        return Clock(None, bound, Verdict.SKIPPED, f"none of its faults was made: {_not_made(skipped)}")
     measured = [value for value in readings.by_injection.values() if value is not None]
     is_whole = len(measured) == len(readings.by_injection) > 0
     verdict = worst(finding.verdict for finding in readings.findings)
@@ -310,7 +316,9 @@ def _verdict(
     clocks: Clocks,
     faults: Sequence[FaultResult],
 ) -> Verdict:
-    judged = [item.verdict for item in (*claims, *invariants, *faults, clocks.detect, clocks.mitigate, clocks.recover)]
+    judged = [claim.verdict for claim in (*claims, *invariants)]
+    judged += [fault.verdict for fault in faults]
+    judged += [clock.verdict for clock in (clocks.detect, clocks.mitigate, clocks.recover)]
     if trial.cut_short is not None or all(proof.window.injected is None for proof in trial.proofs):
         is_all_skipped = bool(faults) and all(fault.verdict is Verdict.SKIPPED for fault in faults)
         judged.append(Verdict.SKIPPED if is_all_skipped and trial.cut_short is None else Verdict.UNKNOWN)
@@ -335,7 +343,9 @@ def _reason(
     return f"{prefix}{verdict.value}: {', '.join(named) or 'everything'}"
 
 
-def _unreadable(scenario: Scenario, mode: FailureMode, folder: Path, why: str) -> ScenarioResult:
+def not_judged(scenario: Scenario, folder: Path, why: str, *, matrix: Matrix) -> ScenarioResult:
+    """Return a scenario of which nothing is known, and why."""
+    mode = matrix.mode(scenario.failure_mode)
     clock = Clock(None, None, Verdict.UNKNOWN, why)
     return ScenarioResult(
         failure_mode=mode.id,
@@ -352,5 +362,4 @@ def _unreadable(scenario: Scenario, mode: FailureMode, folder: Path, why: str) -
         claims=tuple(ClaimResult(claim.id, claim.text, Verdict.UNKNOWN, why) for claim in mode.claims),
         invariants=tuple(ClaimResult(name, name, Verdict.UNKNOWN, why) for name in scenario.invariants),
         evidence_folder=folder.name,
-        harness_error=why,
     )

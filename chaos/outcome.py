@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from chaos.judge import judge_scenario
+from chaos.judge import judge_scenario, not_judged
 from chaos.ledger import Gap, Waiver, confront, load_waivers
 from chaos.matrix import NOT_BUILT, Matrix, load_matrix
 from chaos.result import SCHEMA_VERSION, Report, RunRecord, ScenarioResult
@@ -25,6 +25,7 @@ EXIT_COVERAGE = 4
 EXIT_USAGE = 64
 EXIT_CRASHED = 70
 _EXIT_SIGNALLED = 128
+_NOT_BEGUN = "it had not begun when the run was interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,11 @@ def judge_run(
     by_slug = {scenario.slug: scenario for scenario in scenarios}
     ran = [by_slug[slug] for slug in record.scenarios]
     results = tuple(
-        judge_scenario(scenario, run_folder / scenario.slug, matrix=matrix, waivers=waivers, on=on) for scenario in ran
+        not_judged(scenario, folder, _NOT_BEGUN, matrix=matrix)
+        if record.interrupted_by is not None and not folder.exists()
+        else judge_scenario(scenario, folder, matrix=matrix, waivers=waivers, on=on)
+        for scenario in ran
+        for folder in [run_folder / scenario.slug]
     )
     modes = {scenario.failure_mode for scenario in ran}
     gaps = [

@@ -59,15 +59,15 @@ class Event(StrEnum):
 _CLOSING = frozenset({Event.UNDONE, Event.ABANDONED})
 
 
-class LedgerUnreadable(Exception):  # noqa: N818 - a finding about a file
+class LedgerUnreadable(Exception):
     """A line of the ledger, other than a torn last one, is not what the ledger writes."""
 
 
-class LedgerInUse(Exception):  # noqa: N818 - a finding about a file
+class LedgerInUse(Exception):
     """Another process has the ledger open: its run is alive."""
 
 
-class UndoFailed(FaultError):  # noqa: N818 - the base says Error
+class UndoFailed(FaultError):
     """A fault is still in the world, or not known to be gone; its entry stays open."""
 
 

@@ -27,19 +27,19 @@ class FaultError(Exception):
     """A fault could not be injected, looked at or undone."""
 
 
-class InvalidFault(FaultError, ValueError):  # noqa: N818 - the base says Error
+class InvalidFault(FaultError, ValueError):
     """The kind is unknown or a parameter is missing, unknown, of the wrong type or out of range."""
 
 
-class FaultRefused(FaultError):  # noqa: N818 - the base says Error
+class FaultRefused(FaultError):
     """A guard refused to act, because acting could reach beyond our own world."""
 
 
-class FaultFailed(FaultError):  # noqa: N818 - the base says Error
+class FaultFailed(FaultError):
     """The change was attempted and reading back shows that it is not there."""
 
 
-class FaultTimedOut(FaultError, TimeoutError):  # noqa: N818 - the base says Error
+class FaultTimedOut(FaultError, TimeoutError):
     """``what`` did not end within ``deadline_seconds``."""
 
     def __init__(self, what: str, deadline_seconds: float) -> None:

@@ -126,6 +126,16 @@ def test_residue_of_a_scenario_is_residue_of_the_run(tmp_path: Path) -> None:
     assert len(report.residue) == 2
 
 
+def test_a_scenario_that_had_not_begun_when_the_run_was_interrupted_is_unknown(tmp_path: Path) -> None:
+    msgspec.structs.replace(record_run(tmp_path), interrupted_by=15).write(tmp_path)
+    shutil.rmtree(tmp_path / "fm01_database_connection_failure")
+
+    report = judge_run(tmp_path, [scenario()])
+
+    assert (report.exit_code, report.verdict) == (143, Verdict.UNKNOWN)
+    assert {claim.reason for claim in report.scenarios[0].claims} == {"it had not begun when the run was interrupted"}
+
+
 def test_an_interrupted_run_exits_with_its_signal(tmp_path: Path) -> None:
     msgspec.structs.replace(record_run(tmp_path), interrupted_by=2).write(tmp_path)
     append(tmp_path / "fm01_database_connection_failure", "journal.jsonl", {"event": "aborted", "signal": 2})

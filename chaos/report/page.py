@@ -128,8 +128,8 @@ def _view(result: ScenarioResult, mode: FailureMode, run_folder: Path) -> Scenar
     return ScenarioView(
         result=result,
         mode=mode,
-        overview=_picture(timeline, f"{result.slug}-all", f"{mode.id}: the whole scenario"),
-        zooms=tuple(_zooms(timeline, result.slug)),
+        overview=_picture(timeline, f"{mode.id}-0", f"{mode.id}: the whole scenario"),
+        zooms=tuple(_zooms(timeline, mode.id)),
         excerpts={
             each.id: tuple(_excerpt(evidence, result, reference) for reference in each.evidence[:_EXCERPTS_MAX])
             for each in (*result.claims, *result.invariants)
@@ -145,12 +145,12 @@ def _picture(timeline: Timeline, identity: str, title: str, bounds: tuple[float,
     return Picture(identity, title, Markup(svg))  # noqa: S704 - drawn and serialised by us, labels escaped by it
 
 
-def _zooms(timeline: Timeline, slug: str) -> Iterator[Picture]:
+def _zooms(timeline: Timeline, mode: str) -> Iterator[Picture]:
     injected = [window for window in timeline.windows if window.injected is not None]
     for number, window in enumerate(injected if len(injected) > 1 else (), start=1):
         start = (window.injected or 0.0) - _ZOOM_MARGIN_SECONDS
         end = (window.recovered or window.undone or timeline.end) + _ZOOM_MARGIN_SECONDS
-        yield _picture(timeline, f"{slug}-{number}", window.injection, (max(0.0, start), end))
+        yield _picture(timeline, f"{mode}-{number}", window.injection, (max(0.0, start), end))
 
 
 def _excerpt(evidence: Evidence, result: ScenarioResult, reference: EvidenceReference) -> Excerpt:

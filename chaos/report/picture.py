@@ -59,8 +59,12 @@ _MARK = MappingProxyType(
         "recovered": ("good", "solid"),
     }
 )
-_WIDTH_INCHES = 12.5
 _LEFT_INCHES, _RIGHT_INCHES = 2.75, 0.15
+_ACROSS_INCHES_MIN, _INCHES_PER_SECOND = 9.6, 0.04
+_COORDINATES = frozenset({"d", "x", "y", "transform"})
+_USED_ID = re.compile(r"(?:url\(#|href=\"#)([^)\"]+)")
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")  # a hundredth of a point is fine enough for any screen
+_CHARACTER_INCHES = 0.062
 _ROW_INCHES, _GAP_INCHES = 0.27, 0.16
 _LABEL_MAX = 30
 _BAR_SHARE_MIN = 0.003  # of the axis
@@ -85,15 +89,16 @@ def draw(timeline: Timeline, *, name: str, bounds: tuple[float, float] | None = 
 def _figure(timeline: Timeline, bounds: tuple[float, float]) -> Figure:
     rows = _rows_of_bars(timeline)
     panels = [
-        _Panel("marks", 0.95),
+        _Panel("marks", 1.1),
         _Panel("requests / s", 1.25),
         _Panel("latency", 1.05),
         *(_Panel(title, _ROW_INCHES * max(1, len(bars)) + 0.1) for title, bars in rows),
         _Panel("connection\nattempts", _ROW_INCHES * max(1, len(timeline.attempts)) + 0.1),
     ]
     height = sum(panel.inches + _GAP_INCHES for panel in panels) + 0.45
-    figure = Figure(figsize=(_WIDTH_INCHES, height))
-    axes = _axes(figure, panels, height)
+    width = _LEFT_INCHES + _inches_across(bounds) + _RIGHT_INCHES
+    figure = Figure(figsize=(width, height))
+    axes = _axes(figure, panels, width, height)
     marks, requests, latency, *bars, attempts = axes
     _draw_marks(marks, timeline, bounds)
     _draw_requests(requests, timeline)
@@ -111,21 +116,21 @@ def _rows_of_bars(timeline: Timeline) -> tuple[tuple[str, Mapping[str, Sequence[
     return (("readiness", timeline.readiness), ("alerts", timeline.alerts), ("circuit", timeline.circuits))
 
 
-def _axes(figure: Figure, panels: Iterable[_Panel], height: float) -> list[Axes]:
+def _axes(figure: Figure, panels: Iterable[_Panel], width: float, height: float) -> list[Axes]:
     axes = []
     top = height - 0.02
     for panel in panels:
         bottom = top - panel.inches
         axis = figure.add_axes(
             (
-                _LEFT_INCHES / _WIDTH_INCHES,
+                _LEFT_INCHES / width,
                 bottom / height,
-                (_WIDTH_INCHES - _LEFT_INCHES - _RIGHT_INCHES) / _WIDTH_INCHES,
+                (width - _LEFT_INCHES - _RIGHT_INCHES) / width,
                 panel.inches / height,
             )
         )
         if panel.title != "marks":
-            x = -(_LEFT_INCHES - 0.02) / (_WIDTH_INCHES - _LEFT_INCHES - _RIGHT_INCHES)
+            x = -(_LEFT_INCHES - 0.02) / (width - _LEFT_INCHES - _RIGHT_INCHES)
             axis.text(x, 0.5, panel.title, transform=axis.transAxes, va="center", color=_VARIABLE["ink"], weight="bold")
         axes.append(axis)
         top = bottom - _GAP_INCHES
@@ -134,26 +139,33 @@ def _axes(figure: Figure, panels: Iterable[_Panel], height: float) -> list[Axes]
 
 def _draw_marks(axis: Axes, timeline: Timeline, bounds: tuple[float, float]) -> None:
     """Name the injections, and below each its instants in order, so that no line crosses a text."""
-    axis.set_ylim(0, len(_MARK) + 1.2)
-    for window in timeline.windows:
-        if window.injected is not None and bounds[0] <= window.injected <= bounds[1]:
+    axis.set_ylim(0, len(_MARK) + 2)
+    named = [window for window in timeline.windows if window.injected is not None]
+    for number, window in enumerate(named):
+        if bounds[0] <= (window.injected or 0.0) <= bounds[1]:
             axis.annotate(
                 _label(window.injection),
-                (window.injected, len(_MARK) + 0.5),
+                (window.injected or 0.0, len(_MARK) + 0.4 + number % 2),  # neighbours on lines of their own
                 va="center",
                 color=_VARIABLE["ink"],
                 weight="bold",
                 parse_math=False,  # a dollar sign in a name is no formula
             )
-    for mark in _visible(timeline.marks, bounds):
-        rank = sum(other.t < mark.t for other in timeline.marks if other.injection == mark.injection)
+    per_second = _inches_across(bounds) / (bounds[1] - bounds[0])
+    ranked = [(mark, _rank(mark, timeline)) for mark in _visible(timeline.marks, bounds)]
+    for mark, rank in ranked:
         y = len(_MARK) - rank - 0.5
         color, style = _MARK[mark.kind]
         axis.plot([mark.t, mark.t], [0, y], color=_VARIABLE[color], linestyle=style, linewidth=0.9)
         axis.plot([mark.t], [y], marker="o", markersize=3, color=_VARIABLE[color])
-        is_late = mark.t > bounds[1] - 0.09 * (bounds[1] - bounds[0])
+        text = f"{mark.kind} {_since(mark, timeline)}"
+        wide = _CHARACTER_INCHES * len(text)
+        following = min((other.t for other, same in ranked if same == rank and other.t > mark.t), default=None)
+        if following is not None and (following - mark.t) * per_second < wide:
+            continue  # no room before the next one; the closer pictures say it
+        is_late = (bounds[1] - mark.t) * per_second < wide
         axis.annotate(
-            f"{mark.kind} {_since(mark, timeline)}",
+            text,
             (mark.t, y),
             xytext=(-5 if is_late else 5, 0),
             textcoords="offset points",
@@ -163,6 +175,15 @@ def _draw_marks(axis: Axes, timeline: Timeline, bounds: tuple[float, float]) -> 
             color=_VARIABLE["muted"],
         )
     axis.set_yticks([])
+
+
+def _rank(mark: Mark, timeline: Timeline) -> int:
+    return sum(other.t < mark.t for other in timeline.marks if other.injection == mark.injection)
+
+
+def _inches_across(bounds: tuple[float, float]) -> float:
+    """Return how wide the time axis is: long scenarios get more room, and the page scrolls."""
+    return max(_ACROSS_INCHES_MIN, (bounds[1] - bounds[0]) * _INCHES_PER_SECOND)
 
 
 def _since(mark: Mark, timeline: Timeline) -> str:
@@ -284,19 +305,29 @@ def _for_page(written: bytes, name: str) -> str:
     for metadata in root.findall(f"{{{_SVG}}}metadata"):
         root.remove(metadata)
     prefix = re.sub(r"[^a-zA-Z0-9]", "-", name)
+    used = set(_USED_ID.findall(written.decode()))
     for element in root.iter():
+        if element.get("id") not in used:
+            element.attrib.pop("id", None)
         for key, value in element.attrib.items():
             if key == "id":
                 element.set(key, f"{prefix}-{value}")
             elif key == _LINK and value.startswith("#"):
                 element.set(key, f"#{prefix}-{value[1:]}")
+            elif key in _COORDINATES:
+                element.set(key, _LONG_NUMBER.sub(_two_decimals, value))
             else:
                 element.set(key, _with_variables(value.replace("url(#", f"url(#{prefix}-")))
-    for key in ("width", "height"):
-        root.attrib.pop(key, None)
+    points = float(root.attrib.pop("width").removesuffix("pt"))
+    root.attrib.pop("height")
+    root.set("style", f"min-width: {points:.0f}px")  # narrower pages scroll
     root.set("role", "img")
     root.set("aria-labelledby", f"{prefix}-caption")
     return ET.tostring(root, encoding="unicode")
+
+
+def _two_decimals(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}"
 
 
 def _with_variables(value: str) -> str:

@@ -1,6 +1,6 @@
 """A failure mode 1 run that looks recorded: a small scenario and the evidence folder it would leave behind.
 
-Two injections (proxy_down, silent_proxy), two replicas, about thirty requests a second; everything follows from
+Two injections (proxy_down, silent_proxy), two replicas; everything follows from
 ``SEED``. Tests take the folder and spoil one file, to see the judge refuse it.
 """
 
@@ -182,8 +182,8 @@ def recovered(case: Case, window: Window) -> tuple[float | None, tuple[EvidenceR
     return window.recovered - window.undone, own
 
 
-def record(folder: Path) -> Evidence:
-    """Write the evidence of a run in which everything held."""
+def record(folder: Path, *, per_second: float = 4.0) -> Evidence:
+    """Write the evidence of a run in which everything held; few requests unless a picture wants more."""
     chance = random.Random(SEED)  # noqa: S311 - a rehearsed history, not a secret
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "environment.json").write_text(
@@ -203,7 +203,7 @@ def record(folder: Path) -> Evidence:
     )
     writer = EvidenceWriter(folder, ORIGIN)
     _journal(Journal(writer), writer)
-    _history(writer, chance)
+    _history(writer, chance, per_second)
     for tick in range(int(END)):
         _samples(writer, float(tick), chance)
     _logs(folder)
@@ -273,14 +273,14 @@ def course_at(t: float) -> Course | None:
     return next((course for course in COURSES if course.inject <= t < course.undo + 4.0), None)
 
 
-def _arrivals(chance: random.Random) -> Iterator[float]:
+def _arrivals(chance: random.Random, per_second: float) -> Iterator[float]:
     t = 3.8
-    while (t := t + chance.expovariate(30.0)) < END - 2:
+    while (t := t + chance.expovariate(per_second)) < END - 2:
         yield t
 
 
-def _history(writer: EvidenceWriter, chance: random.Random) -> None:
-    for op, t in enumerate(_arrivals(chance), start=1):
+def _history(writer: EvidenceWriter, chance: random.Random, per_second: float) -> None:
+    for op, t in enumerate(_arrivals(chance, per_second), start=1):
         writes = chance.random() < 2 / 3
         kind = "propose" if writes else "list"
         course = course_at(t)
@@ -369,9 +369,9 @@ def _log_line(t: float, event: str, **facts: Any) -> str:
     )
 
 
-def record_run(run_folder: Path) -> RunRecord:
+def record_run(run_folder: Path, *, per_second: float = 4.0) -> RunRecord:
     """Write a whole run of one scenario."""
-    record(run_folder / "fm01_database_connection_failure")
+    record(run_folder / "fm01_database_connection_failure", per_second=per_second)
     run = RunRecord(
         run_id="20261123T093000Z-ab12",
         profile="fast",

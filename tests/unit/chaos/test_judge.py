@@ -576,7 +576,7 @@ def test_history_torn_by_a_kill_is_read_to_its_last_whole_line(folder: Path) -> 
     with (folder / "history.jsonl").open("a") as file:
         file.write('{"t": 127.0, "op": 99')
 
-    assert len(Evidence(folder).rows("history.jsonl")) > 1000
+    assert len(Evidence(folder).rows("history.jsonl")) > 500
     assert judge(folder).invariants[0].verdict is Verdict.PASS
 
 

@@ -166,10 +166,10 @@ def test_a_run_that_left_nothing_behind_is_still_reported(tmp_path: Path) -> Non
     assert "the evidence cannot be read" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("file", ["history.jsonl", "samples/health.jsonl", "samples/alerts.jsonl", "runbook.jsonl"])
-def test_a_damaged_file_leaves_a_gap_in_the_page_and_no_error(passed: Path, tmp_path: Path, file: str) -> None:
+def test_damaged_files_leave_gaps_in_the_page_and_no_error(passed: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(passed, tmp_path / "damaged"))
-    (folder / SLUG / file).write_text('{"t": 1.0, "alerts": 7, "type": "ok", "series": []}\nnonsense\n')
+    for file in ("history", "samples/health", "samples/alerts", "samples/metrics", "notifications", "runbook"):
+        (folder / SLUG / f"{file}.jsonl").write_text('{"t": 1.0, "alerts": 7, "type": "ok", "series": []}\nnonsense\n')
 
     write_reports(folder, judge_run(folder, [scenario()]))
 
@@ -218,7 +218,7 @@ def test_the_heat_map_shows_all_sixteen_modes_and_what_is_not_built(page: Page) 
         "PASS exit code 0",
         "13 of 188",
         "5.0 s of 8 s",
-        "all 1263 acknowledged proposals are stored",
+        "acknowledged proposals are stored",
         "No acknowledged proposal is lost.",
         "connect to 127.0.0.1:15431: refused (111)",
         "pg_isready -h 127.0.0.1 -p 5432",

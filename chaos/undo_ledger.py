@@ -129,11 +129,11 @@ class UndoLedger:
             await self._inject(entry, fault, stack)
             yield entry
         except BaseException as error:
-            failure = await _to_its_end(self._undo(entry, fault, stack))
+            failure = await to_its_end(self._undo(entry, fault, stack))
             if failure is not None:
                 error.add_note(f"and its undo failed: {failure}")
             raise
-        failure = await _to_its_end(self._undo(entry, fault, stack))
+        failure = await to_its_end(self._undo(entry, fault, stack))
         if failure is not None:
             raise UndoFailed(failure)
 
@@ -154,7 +154,7 @@ class UndoLedger:
         """Undo every open entry, the latest first, each seen to be gone; go on after a failure; return the failures."""
         failures = []
         for entry in reversed(self.open_entries()):
-            failure = await _to_its_end(self._undo_recorded(entry, stack))
+            failure = await to_its_end(self._undo_recorded(entry, stack))
             if failure is not None:
                 failures.append(NotUndone(entry=entry, reason=failure))
         return tuple(failures)
@@ -292,7 +292,7 @@ async def _see_it_gone(fault: Fault, stack: "Stack") -> None:
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
+async def to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
     """Do bounded work whole, however often we are cancelled meanwhile; then let the cancellation through."""
     task = asyncio.get_running_loop().create_task(work)
     cancelled: asyncio.CancelledError | None = None

@@ -1,7 +1,6 @@
-"""Packets dropped by nftables, in a network namespace of the test's own and never in the host's."""
+"""Packets dropped by nftables, in the network namespace of a world and never in the host's."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from chaos.faults import FaultRefused, PacketsDropped, packets
-from compose import marks
-from compose.settings import REPOSITORY
-from tests.integration.chaos.namespaces import own_network
+from compose import host, marks, world
 
 if TYPE_CHECKING:
     from compose.stack import Stack
@@ -27,19 +24,23 @@ _HOSTS = marks.Mark(world="w", owner="", isolation=marks.Isolation.NONE, has_net
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What the child in its own namespace saw."""
+    """What a process in a world of its own saw."""
+    capabilities = host.detect()
+    if not capabilities["packet_filter"].available:
+        pytest.skip(f"this host: {capabilities['packet_filter'].reason}")
     folder = tmp_path_factory.mktemp("packets")
-    ended = subprocess.run(
-        [*own_network(), sys.executable, "-m", "tests.integration.chaos.packets_in_a_namespace", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=REPOSITORY,
-        env={**os.environ, **_OWN.environment()},  # noqa: TID251 - handed on, not read
+    _, process = world.enter(
+        [sys.executable, "-m", "tests.integration.chaos.packets_in_a_world", folder],
+        isolation=world.strongest(capabilities),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    assert ended.returncode == 0, ended.stderr
-    return dict(json.loads(ended.stdout))
+    try:
+        printed, complaint = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, complaint.decode()
+    return dict(json.loads(printed))
 
 
 def test_dropped_packets_are_noticed_only_while_they_are_dropped(seen: dict[str, object]) -> None:

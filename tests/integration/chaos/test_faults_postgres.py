@@ -10,7 +10,7 @@ import pytest
 from chaos.faults import FaultFailed, PostgresPaused, PostgresStopped, from_record
 from chaos.scenario import Fault
 from compose import postgres
-from tests.integration.chaos.fault_stack import free_ports
+from compose.ports import Ports
 
 if TYPE_CHECKING:
     from compose.stack import Stack
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.timeout(60
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator["Stack"]:
-    async with postgres.running(tmp_path, port=free_ports(1)[0]) as database:
+    async with postgres.running(tmp_path, port=Ports.free().database) as database:
         yield cast("Stack", SimpleNamespace(postgres=database))
 
 

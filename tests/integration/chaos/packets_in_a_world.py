@@ -1,4 +1,4 @@
-"""Run by test_faults_packets.py in a network namespace of its own: drop packets, look, undo; print what was seen."""
+"""Run by test_faults_packets.py in a world of its own: drop packets, look, undo; print what was seen."""
 
 import asyncio
 import json
@@ -8,17 +8,15 @@ from typing import Any
 
 from chaos.faults import FaultError, PacketsDropped, from_record
 from chaos.faults.packets import counted
-from compose import kernel
 from tests.integration.chaos import fault_stack
 
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 
 async def main(folder: Path) -> dict[str, Any]:
-    kernel.raise_loopback()
     async with fault_stack.running(folder) as parts:
         stack = parts.stack
-        fault = PacketsDropped(ports=tuple(parts.toxiproxy.listeners.values()))
+        fault = PacketsDropped(ports=parts.database_ports)
         seen: dict[str, Any] = {}
 
         async def look(when: str) -> None:

@@ -12,7 +12,7 @@ uv := ".tools/bin/uv"
 checks := "lint types layers dependencies spelling shell yaml rules unit contract repository integration harness scenarios"
 
 # Set-up needs only the standard library: the environment's Python once there is one, before that the system's.
-setup_python := if path_exists(justfile_directory() / python) == "true" { python } else { `.tools/bin/uv python find --system --no-project --no-python-downloads 'cpython>=3.11'` }
+setup_python := if path_exists(justfile_directory() / python) == "true" { python } else { `.tools/bin/uv python find --no-cache --system --no-project --no-python-downloads 'cpython>=3.11'` }
 
 [private]
 default:

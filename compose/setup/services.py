@@ -51,7 +51,7 @@ def _switch_off(service: str, root: Path, rights: Sequence[str], progress: Progr
         command = ["systemctl", "disable", "--now", service]
     elif shutil.which("systemctl"):
         command = ["systemctl", "disable", service]
-    elif update := which("update-rc.d"):
+    elif (update := which("update-rc.d")) and (root / "etc/init.d" / service).exists():
         command = [str(update), service, "disable"]
     else:
         return

@@ -28,7 +28,7 @@ STOP_SECONDS: Final = 10.0
 Probe = Callable[[], Awaitable[bool]]
 
 
-class PartFailed(Exception):  # noqa: N818 - the stack's word for it
+class PartFailed(Exception):
     """A part of the stack did not start, did not answer in time, or did not stop."""
 
     def __init__(

@@ -87,7 +87,7 @@ PROGRAMS: Final[Mapping[str, Program]] = MappingProxyType(
 )
 
 
-class MissingProgram(Exception):  # noqa: N818 - the stack's word for it
+class MissingProgram(Exception):
     """A program is not on this machine, or is too old."""
 
     def __init__(self, name: str, how_to_install: str) -> None:

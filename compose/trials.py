@@ -31,7 +31,7 @@ _IFF_UP: Final = 1
 _ETH_P_ALL: Final = 3
 
 
-class Refused(Exception):  # noqa: N818 - what the host did
+class Refused(Exception):
     """The host does not let us; the message says what stood in the way."""
 
 

@@ -72,8 +72,8 @@ def main() -> int:
         return 0
     progress = Progress(tools_folder / "setup.log")
     try:
-        with _interruptible(), _alone(tools_folder, progress):
-            return _bring(steps, progress)
+        with _interruptible(), alone(tools_folder, progress):
+            return bring(steps, progress)
     except SetupFailed as failure:
         progress.say(str(failure))
         return EX_UNAVAILABLE
@@ -82,7 +82,8 @@ def main() -> int:
         return 128 + signal.SIGINT
 
 
-def _bring(steps: Sequence[Step], progress: Progress) -> int:
+def bring(steps: Sequence[Step], progress: Progress) -> int:
+    """Run the steps that are not done; return the exit code."""
     began = time.monotonic()
     failed = []
     for step in steps:
@@ -101,7 +102,7 @@ def _bring(steps: Sequence[Step], progress: Progress) -> int:
 
 
 @contextmanager
-def _alone(tools_folder: Path, progress: Progress) -> Iterator[None]:
+def alone(tools_folder: Path, progress: Progress) -> Iterator[None]:
     """Wait until no other set-up works in the same tools folder; the kernel frees the lock of a killed one."""
     tools_folder.mkdir(parents=True, exist_ok=True)
     with (tools_folder / "setup.lock").open("w") as lock:

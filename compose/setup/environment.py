@@ -28,18 +28,19 @@ class Environment:
         """Where the environment lies."""
         return self.repository / ".venv"
 
+    @property
+    def stamp(self) -> Path:
+        """What the last complete run installed, as a digest."""
+        return self.folder / "set-up.txt"
+
     def plan(self) -> str:
         """Say what would be done."""
         return "install requirements.txt by hash and the project itself into .venv"
 
     def is_done(self) -> bool:
         """Whether the last complete run installed just what is asked for now, and its Python is still there."""
-        stamp = self.folder / "set-up.txt"
-        return (
-            (self.folder / "bin" / "python").exists()
-            and stamp.is_file()
-            and stamp.read_text(encoding="ascii") == self._digest()
-        )
+        python_is_there = (self.folder / "bin" / "python").exists()
+        return python_is_there and self.stamp.is_file() and self.stamp.read_text(encoding="ascii") == self.digest()
 
     def run(self, progress: Progress) -> None:
         """Create the environment if need be, and install. Safe to repeat after a run that was cut short.
@@ -47,7 +48,7 @@ class Environment:
         Raises:
             SetupFailed: no fitting Python, or a package that cannot be had.
         """
-        digest = self._digest()
+        digest = self.digest()
         python = self.folder / "bin" / "python"
         variables = installer_variables(self.tools_folder)
         if not _runs(python):
@@ -61,9 +62,9 @@ class Environment:
         progress.run("Python packages", (find_uv(), *sync, "--python", python), environment=variables)
         itself = ("pip", "install", "--no-deps", "--no-build-isolation", "--editable", self.repository)
         progress.run("the project itself", (find_uv(), *itself, "--python", python), environment=variables)
-        (self.folder / "set-up.txt").write_text(digest, encoding="ascii")
+        self.stamp.write_text(digest, encoding="ascii")
 
-    def _digest(self) -> str:
+    def digest(self) -> str:
         """Of all that the environment depends on; the folder too, for the editable install names it."""
         project = tomllib.loads((self.repository / "pyproject.toml").read_text(encoding="utf-8"))
         parts = [project["build-system"], project["project"], project["tool"].get("hatch"), str(self.repository)]

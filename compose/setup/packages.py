@@ -157,9 +157,9 @@ def find_manager() -> Manager | None:
     return next((manager for manager in MANAGERS if shutil.which(manager.command)), None)
 
 
-def find_rights(manager: Manager) -> Sequence[str] | None:
-    """Return what goes before a command to run it with the rights it needs; None when we may not."""
-    if os.geteuid() == 0 or not manager.needs_root:
+def find_rights(manager: Manager, *, user_id: int | None = None) -> Sequence[str] | None:
+    """Return what goes before a command to run it with the rights it needs; None when we (or that user) may not."""
+    if (os.geteuid() if user_id is None else user_id) == 0 or not manager.needs_root:
         return ()
     try:
         done = subprocess.run(

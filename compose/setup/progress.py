@@ -19,7 +19,7 @@ COMMAND_SECONDS_MAX: Final = 900.0
 TAIL_LINES: Final = 30
 
 
-class SetupFailed(Exception):  # noqa: N818 - the word for it
+class SetupFailed(Exception):
     """Something could not be installed; the message says what, and what a person can do about it."""
 
 

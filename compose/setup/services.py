@@ -14,7 +14,7 @@ from typing import Final
 from compose.programs import which
 from compose.setup.progress import Progress, SetupFailed
 
-_MARK: Final = "put here by the firewall's set-up, which removes it again"
+MARK: Final = "put here by the firewall's set-up, which removes it again"
 _UNIT_FOLDERS: Final = ("lib/systemd/system", "usr/lib/systemd/system", "etc/init.d")
 
 
@@ -24,10 +24,10 @@ def no_services(root: Path, rights: Sequence[str], progress: Progress) -> Iterat
     before = _services(root)
     policy = root / "usr/sbin/policy-rc.d"
     # One with our mark was left by a set-up that was killed.
-    ours = not policy.exists() or _MARK in policy.read_text(encoding="utf-8", errors="replace")
+    ours = not policy.exists() or MARK in policy.read_text(encoding="utf-8", errors="replace")
     if ours:
         with tempfile.NamedTemporaryFile("w", encoding="ascii") as text:
-            text.write(f"#!/bin/sh\n# {_MARK}\nexit 101\n")
+            text.write(f"#!/bin/sh\n# {MARK}\nexit 101\n")
             text.flush()
             progress.run("a policy against new services", [*rights, "install", "-m", "755", text.name, policy])
     try:

@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -93,9 +94,9 @@ class Toxiproxy:
         return found
 
 
-def go_on_path() -> Path | None:
-    """Return the machine's own Go when it is new enough."""
-    candidates = (which("go"), Path("/usr/local/go/bin/go"))
+def go_on_path(*, elsewhere: Sequence[Path] = (Path("/usr/local/go/bin/go"),)) -> Path | None:
+    """Return the machine's own Go when it is new enough; `elsewhere` is where its archive puts it."""
+    candidates = (which("go"), *elsewhere)
     return next((go for go in candidates if go and _go_version(go) >= GO_MIN), None)
 
 

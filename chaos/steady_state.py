@@ -8,6 +8,7 @@ What was not seen is a departure: a silent probe is never a calm world.
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from chaos.evidence import EvidenceWriter, Row
@@ -20,9 +21,8 @@ from chaos.scenario import Observation
 from chaos.timeline import Growing, Timeline
 
 _POLL_SECONDS = 0.25
-_FRESH_SECONDS = 1.5  # the last look of every probe must be younger
+_GAP_SECONDS_MAX = 1.5  # between two looks of a probe, and at either end of the stretch
 _ANSWERED_WITHIN_SECONDS = 6.0  # a client's deadline and a little: how far back an invocation may lie
-_LOOKS_PER_SECOND_MIN = 1.0
 _CLOSED = 0.0
 _DATABASE_CIRCUIT = sample_name("firewall_circuit_state", dependency="database")
 # Refusals that are right: the generator uses keys again with another body, and sends twins at once.
@@ -83,14 +83,15 @@ def departures(timeline: Timeline, expected: SteadyState, end: float) -> tuple[s
 def steady_from(timeline: Timeline, expected: SteadyState, *, start: float, end: float) -> float | None:
     """Return the earliest instant from which it was steady for ``expected.seconds``, all of them after ``start``.
 
-    ``None`` when there is none before ``end``. Resolution: a quarter of a second.
+    ``None`` when there is none before ``end``. Resolution: a quarter of a second, and the very last stretch.
     """
+    last = end - expected.seconds
     at = start
-    while at + expected.seconds <= end:
+    while at < last:
         if not departures(timeline, expected, at + expected.seconds):
             return at
         at += _POLL_SECONDS
-    return None
+    return last if start <= last and not departures(timeline, expected, end) else None
 
 
 async def wait(writer: EvidenceWriter, expected: SteadyState, *, deadline_seconds: float) -> Observation:
@@ -113,8 +114,8 @@ def _unready(timeline: Timeline, expected: SteadyState, start: float, end: float
     looks = [row for row in timeline.between(HEALTH, start, end) if row.data["path"] == "/health/ready"]
     for replica in expected.replicas:
         own = [row for row in looks if row.data["replica"] == replica]
-        if len(own) < expected.seconds * _LOOKS_PER_SECOND_MIN or own[-1].t < end - _FRESH_SECONDS:
-            yield f"{replica}: readiness not seen often enough ({len(own)} looks)"
+        if _has_gap(own, start, end):
+            yield f"{replica}: readiness not seen throughout ({len(own)} looks)"
         wrong = [row for row in own if row.data.get("status") != 200]  # noqa: PLR2004 - HTTP
         if wrong:
             yield f"{replica}: not ready ({_last_answer(wrong)})"
@@ -128,6 +129,8 @@ def _unhappy_clients(timeline: Timeline, expected: SteadyState, start: float, en
     answered = [one for one in touching if one.completion is not None]
     if len(answered) < expected.requests_min:
         yield f"only {len(answered)} requests answered, {expected.requests_min} needed"
+    if _has_gap([one.invocation for one in touching if one.invoked >= start], start, end):
+        yield "requests not sent throughout"
     wrong = [one for one in answered if one.is_bad or _is_wrongly_refused(one)]
     if wrong:
         what = wrong[-1].status or wrong[-1].answer("error")
@@ -146,18 +149,18 @@ def _open_circuits(timeline: Timeline, expected: SteadyState, start: float, end:
     rows = timeline.between(METRICS, start, end)
     for replica in expected.replicas:
         own = [row for row in rows if row.data["replica"] == replica and "series" in row.data]
-        if not own or own[-1].t < end - _FRESH_SECONDS:
-            yield f"{replica}: no fresh metrics"
-            continue
+        if _has_gap(own, start, end):
+            yield f"{replica}: metrics not seen throughout ({len(own)} looks)"
         states = {row.data["series"].get(_DATABASE_CIRCUIT) for row in own}
-        if states != {_CLOSED}:
+        if states - {_CLOSED}:
             yield f"{replica}: circuit not closed throughout ({_DATABASE_CIRCUIT} was {sorted(map(str, states))})"
 
 
 def _missing_sessions(timeline: Timeline, expected: SteadyState, start: float, end: float) -> Iterator[str]:
     rows = [row for row in timeline.between(SESSIONS, start, end) if "sessions" in row.data]
-    if not rows or rows[-1].t < end - _FRESH_SECONDS:
-        yield "database sessions not seen"
+    if _has_gap(rows, start, end):
+        yield f"database sessions not seen throughout ({len(rows)} looks)"
+    if not rows:
         return
     for replica in expected.replicas:
         count = rows[-1].data["sessions"].get(replica, 0)
@@ -169,12 +172,17 @@ def _active_alerts(timeline: Timeline, expected: SteadyState, start: float, end:
     if expected.alerts_allowed is None:
         return
     rows = [row for row in timeline.between(ALERTS, start, end) if "alerts" in row.data]
-    if not rows or rows[-1].t < end - _FRESH_SECONDS:
-        yield "alerts not seen"
-        return
+    if _has_gap(rows, start, end):
+        yield f"alerts not seen throughout ({len(rows)} looks)"
     active = {one["name"] for row in rows for one in row.data["alerts"] if one["state"] != "suppressed"}
     if active - expected.alerts_allowed:
         yield f"alerts active: {', '.join(sorted(active - expected.alerts_allowed))}"
+
+
+def _has_gap(looks: Sequence[Row], start: float, end: float) -> bool:
+    """Whether somewhere in the stretch nobody looked for too long, or nobody looked at all."""
+    instants = [start, *(row.t for row in looks), end]
+    return not looks or any(later - earlier > _GAP_SECONDS_MAX for earlier, later in pairwise(instants))
 
 
 def _last_answer(rows: Sequence[Row]) -> str:

@@ -87,11 +87,11 @@ async def watch_metrics(
     """Sample until cancelled, each target in a loop of its own."""
     async with httpx.AsyncClient(trust_env=False, timeout=deadline_seconds) as client, asyncio.TaskGroup() as tasks:
         for replica in targets.replicas:
-            take = partial(_series, client, replica.metrics_address + "/metrics", SERVICE_SERIES)
+            take = partial(_series, client, replica.metrics, SERVICE_SERIES)
             act = partial(sample, writer, METRICS, take, deadline_seconds=deadline_seconds, replica=replica.name)
             tasks.create_task(every(period_seconds, act), name=f"metrics of {replica.name}")
         if targets.front_metrics is not None:
-            take = partial(_series, client, targets.front_metrics + "/metrics", FRONT_SERIES)
+            take = partial(_series, client, targets.front_metrics, FRONT_SERIES)
             act = partial(sample, writer, FRONT_METRICS, take, deadline_seconds=deadline_seconds)
             tasks.create_task(every(front_period_seconds, act), name="metrics of the proxy in front")
 

@@ -1,10 +1,11 @@
 """What the probes look at: addresses, and nothing that belongs to how the stack is run."""
 
-import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 if TYPE_CHECKING:
     from compose.stack import Stack
@@ -16,7 +17,7 @@ class ReplicaTarget:
 
     name: str
     address: str
-    metrics_address: str
+    metrics: str  # the exposition itself, e.g. "http://127.0.0.1:9001/metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Targets:
     Attributes:
         replicas: the replicas of the service.
         front: of HAProxy, e.g. "http://127.0.0.1:8080".
-        front_metrics: of HAProxy's exporter.
+        front_metrics: HAProxy's exposition, e.g. "http://127.0.0.1:8405/metrics".
         prometheus: base address.
         alertmanager: base address.
         notifications_port: where Alertmanager delivers; 0 takes any free port.
@@ -50,7 +51,7 @@ def targets_of(stack: "Stack") -> Targets:
     """Return what there is to look at in a running stack."""
 
     async def replica_status() -> Mapping[str, Mapping[str, Any]]:
-        return {name: dataclasses.asdict(status) for name, status in (await stack.replicas.status()).items()}
+        return {name: msgspec.to_builtins(status) for name, status in (await stack.replicas.status()).items()}
 
     return Targets(
         replicas=tuple(
@@ -58,10 +59,10 @@ def targets_of(stack: "Stack") -> Targets:
             for name in stack.replica_names()
         ),
         front=stack.address,
-        front_metrics=f"http://127.0.0.1:{stack.ports.haproxy_metrics}",
+        front_metrics=f"http://127.0.0.1:{stack.ports.front_metrics}/metrics",
         prometheus=f"http://127.0.0.1:{stack.ports.prometheus}",
         alertmanager=f"http://127.0.0.1:{stack.ports.alertmanager}",
-        notifications_port=stack.ports.notifications,
+        notifications_port=stack.ports.receiver,
         database=stack.postgres.dsn("firewall_monitor"),
         replica_status=replica_status,
         proxy_log=stack.spec.logs / "toxiproxy.log",

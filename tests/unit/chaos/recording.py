@@ -25,6 +25,7 @@ WINDOW = Window(
     injection="refused",
     baseline_started=0.0,
     baseline_steady=9.0,
+    injection_started=10.0,
     injected=10.0,
     bitten=10.2,
     hold_ended=30.0,

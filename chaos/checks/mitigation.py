@@ -1,0 +1,283 @@
+"""Whether the harm was bounded: retries paced, the circuit open, refusals fast, waiting short, the pool kept."""
+
+from itertools import pairwise
+
+from chaos.checks import windows
+from chaos.checks.attempts import Attempt, Schedule, disagreements, logged_attempts, proxy_of, seen_attempts
+from chaos.checks.detection import each_replica
+from chaos.checks.findings import WindowCheck, cite, combine, failed, passed, seconds, unknown
+from chaos.evidence import Row
+from chaos.history import HISTORY, Operation, Outcome, operations, quantile
+from chaos.probes.metrics import METRICS, sample_name
+from chaos.probes.sessions import SESSIONS
+from chaos.result import EvidenceReference
+from chaos.scenario import Case, Finding, Window
+
+_CLOSED, _OPEN = 0.0, 2.0
+_UNAVAILABLE = 503
+_REFUSALS_FAST_SHARE = 0.95  # the half-open probe is a request too, and it may wait for its deadline
+
+
+def attempts_follow_backoff(schedule: Schedule, *, attempts_min: int = 3, seen_from_outside: bool) -> WindowCheck:
+    """Every replica pauses between its connection attempts as documented, within jitter.
+
+    ``seen_from_outside``: the fault lets Toxiproxy see the attempts (it is not the proxy itself that is down); the
+    log must then agree with what arrived, or it is not believed.
+    """
+
+    def judge(case: Case, window: Window) -> Finding:
+        return each_replica(case, lambda replica: one(case, window, replica))
+
+    def one(case: Case, window: Window, replica: str) -> Finding:
+        logged = logged_attempts(case, window, replica)
+        if len(logged) < attempts_min:
+            rows = [attempt.row for attempt in logged]
+            return unknown(f"{len(logged)} failed attempts logged, {attempts_min} needed to tell a backoff", rows)
+        wrong = schedule.departures(logged)
+        if wrong:
+            return failed("; ".join(text for _, text in wrong), [attempt.row for attempt, _ in wrong])
+        if seen_from_outside:
+            seen = seen_attempts(case, window, proxy_of(replica))
+            if not seen:
+                return unknown("Toxiproxy saw no attempt", _rows(logged))
+            contradictions = disagreements(logged, seen, window)
+            if contradictions:
+                texts = sorted({text for _, text in contradictions})
+                return failed("; ".join(texts), [attempt.row for attempt, _ in contradictions])
+        pauses = ", ".join(_pauses(logged))
+        return passed(f"{len(logged)} attempts, pauses {pauses} s", _rows(logged))
+
+    return judge
+
+
+def attempts_are_bounded(*, per_replica_max: int, requests_min: int = 100, share_max: float = 0.25) -> WindowCheck:
+    """No storm: few attempts a replica, and far fewer than the requests that came meanwhile."""
+
+    def judge(case: Case, window: Window) -> Finding:
+        requests = [one for one in _history(case) if _in(one.intended, windows.fault(window))]
+        if len(requests) < requests_min:
+            return unknown(f"{len(requests)} requests during the fault, {requests_min} needed")
+        return each_replica(case, lambda replica: one(case, window, replica, len(requests)))
+
+    def one(case: Case, window: Window, replica: str, requests: int) -> Finding:
+        logged = logged_attempts(case, window, replica)
+        seen = seen_attempts(case, window, proxy_of(replica))
+        attempts = max(logged, seen, key=len)
+        if not attempts:
+            return unknown("no attempt was seen")
+        told = f"{len(attempts)} attempts while {requests} requests came"
+        if len(attempts) > per_replica_max or len(attempts) > share_max * requests:
+            return failed(f"{told}; {per_replica_max} allowed", _rows(attempts))
+        return passed(told, _rows(attempts))
+
+    return judge
+
+
+def circuit_opens(*, within_seconds: float, dependency: str = "database") -> WindowCheck:
+    """Every replica's circuit was closed in the calm and is open within the bound."""
+    series = sample_name("firewall_circuit_state", dependency=dependency)
+
+    def judge(case: Case, window: Window) -> Finding:
+        return each_replica(case, lambda replica: one(case, window, replica))
+
+    def one(case: Case, window: Window, replica: str) -> Finding:
+        before = _states(case, windows.calm(window), replica, series)
+        during = _states(case, windows.fault(window), replica, series)
+        if not before or not during:
+            return unknown(f"{series} was read {len(before)} times before and {len(during)} times during the fault")
+        if {state for _, state in before} != {_CLOSED}:
+            return unknown("the circuit was not closed before the fault", [row for row, _ in before])
+        opened = next((row for row, state in during if state == _OPEN), None)
+        if opened is None:
+            return failed("the circuit did not open", [during[-1][0]])
+        after = windows.since_injected(window, opened.t)
+        told = f"circuit open after {seconds(after)}, {seconds(within_seconds)} allowed"
+        return (passed if after <= within_seconds else failed)(told, [opened])
+
+    return judge
+
+
+def refusals_are_fast(*, answer_seconds: float, answers_min: int = 20, dependency: str = "database") -> WindowCheck:
+    """While the circuit is open on all replicas, requests are refused at once, with 503 and Retry-After.
+
+    Judged from the first look at which every replica's circuit is open, so that no request of the time before counts.
+    """
+
+    def judge(case: Case, window: Window) -> Finding:
+        opened = all_circuits_open(case, window, dependency=dependency)
+        if opened is None:
+            return unknown("no moment was seen at which every circuit is open")
+        _, end = windows.fault(window)
+        asked = [one for one in _history(case) if _in(one.invoked, (opened.t, end))]
+        answered = [one for one in asked if one.status is not None]
+        if len(answered) < answers_min:
+            return unknown(f"{len(answered)} answers while the circuits were open, {answers_min} needed", [opened])
+        refused = [one for one in answered if one.status == _UNAVAILABLE]
+        silent = [one for one in refused if one.answer("retry_after") is None]
+        if silent:
+            return failed(f"{len(silent)} of {len(refused)} refusals without Retry-After", silent[0].rows)
+        slow = [one for one in asked if (one.answer("ms") or float("inf")) > answer_seconds * 1000]
+        if len(slow) > (1 - _REFUSALS_FAST_SHARE) * len(asked):
+            return failed(
+                f"{len(slow)} of {len(asked)} requests were not answered within {answer_seconds * 1000:g} ms",
+                slow[0].rows,
+            )
+        if len(refused) < _REFUSALS_FAST_SHARE * len(answered):
+            served = next(one for one in answered if one.status != _UNAVAILABLE)
+            return failed(f"only {len(refused)} of {len(answered)} answers were refusals", served.rows)
+        typical = quantile([one.answer("ms") for one in refused], _REFUSALS_FAST_SHARE)
+        own = sum(one.answer("replica") is not None for one in refused)
+        return passed(
+            f"{len(refused)} refusals with Retry-After, {own} of them by the replicas, 95 % within {typical:.0f} ms",
+            [opened, *refused[0].rows],
+        )
+
+    return judge
+
+
+def all_circuits_open(case: Case, window: Window, *, dependency: str = "database") -> Row | None:
+    """Return the look by which every replica's circuit has been seen open, if it stays so until the next look."""
+    series = sample_name("firewall_circuit_state", dependency=dependency)
+    first_open = []
+    names = {str(row.data["replica"]) for row in case.evidence.rows(METRICS)}
+    for replica in names:
+        states = _states(case, windows.fault(window), replica, series)
+        found = next((row for row, state in states if state == _OPEN), None)
+        if found is None:
+            return None
+        first_open.append(found)
+    return max(first_open, key=lambda row: row.t, default=None)
+
+
+def mitigated_after(case: Case, window: Window) -> tuple[float | None, tuple[EvidenceReference, ...]]:
+    """Read the clock of mitigation: seconds from the injection until every replica's circuit is seen open."""
+    if window.injected is None or not case.evidence.between(METRICS, *windows.fault(window)):
+        return None, ()
+    opened = all_circuits_open(case, window)
+    if opened is None:
+        return None, cite(case.evidence.between(METRICS, *windows.fault(window))[-1:])
+    return windows.since_injected(window, opened.t), (opened.reference,)
+
+
+def requests_are_queued(*, wait_seconds_max: float, queued_min: int = 3) -> WindowCheck:
+    """Some that came while the database was away were answered well once it was back, and none waited too long.
+
+    For an interruption shorter than the waiting room's patience. An acknowledgement before the return of the
+    database would be one for something that was only queued: it fails.
+    """
+
+    def judge(case: Case, window: Window) -> Finding:
+        away, back = windows.in_force(window)
+        if back == float("inf"):
+            return unknown("the end of the interruption was not recorded")
+        asked = [one for one in _history(case) if one.kind.writes and away <= one.invoked < back]
+        if len(asked) < queued_min:
+            return unknown(f"{len(asked)} writes came while the database was away, {queued_min} needed")
+        early = [one for one in asked if one.outcome is Outcome.OK and (one.completed or 0.0) < back]
+        if early:
+            return failed(f"{len(early)} writes acknowledged while the database was away", early[0].rows)
+        queued = [one for one in asked if one.outcome is Outcome.OK and (one.completed or 0.0) >= back]
+        if len(queued) < queued_min:
+            return failed(f"{len(queued)} of {len(asked)} writes were kept until the database was back", asked[-1].rows)
+        longest = max(queued, key=lambda one: one.answer("ms"))
+        told = f"{len(queued)} writes waited and were then acknowledged, the longest {longest.answer('ms'):.0f} ms"
+        if longest.answer("ms") > wait_seconds_max * 1000:
+            return failed(f"{told}; {seconds(wait_seconds_max)} allowed", longest.rows)
+        return passed(told, longest.rows)
+
+    return judge
+
+
+def waiting_is_bounded(*, wait_seconds_max: float, waiters_max: int, answers_min: int = 50) -> WindowCheck:
+    """During the fault nobody waits for an answer, and no replica keeps more requests waiting, than allowed."""
+
+    def judge(case: Case, window: Window) -> Finding:
+        return combine([("wait", waits(case, window)), ("room", room(case, window))])
+
+    def waits(case: Case, window: Window) -> Finding:
+        asked = [one for one in _history(case) if _in(one.invoked, windows.fault(window))]
+        answered = [one for one in asked if one.status is not None]
+        if len(answered) < answers_min:
+            return unknown(f"{len(answered)} answers during the fault, {answers_min} needed")
+        late = [one for one in asked if (one.answer("ms") or float("inf")) > wait_seconds_max * 1000]
+        if late:
+            return failed(f"{len(late)} requests waited longer than {seconds(wait_seconds_max)}", late[0].rows)
+        longest = max(answered, key=lambda one: one.answer("ms"))
+        return passed(f"{len(answered)} answers, the longest after {longest.answer('ms'):.0f} ms", longest.rows)
+
+    def room(case: Case, window: Window) -> Finding:
+        found = [
+            (row, float(row.data["series"]["firewall_waiting_room_waiters"]))
+            for row in case.evidence.between(METRICS, *windows.fault(window))
+            if "firewall_waiting_room_waiters" in row.data.get("series", {})
+        ]
+        if not found:
+            return unknown("firewall_waiting_room_waiters was not read during the fault")
+        row, most = max(found, key=lambda one: one[1])
+        return (passed if most <= waiters_max else failed)(f"at most {most:g} waiting, {waiters_max} allowed", [row])
+
+    return judge
+
+
+def pool_keeps_its_minimum(*, connections_min: int, within_seconds: float) -> WindowCheck:
+    """Every replica has at least its minimum of sessions in the calm, and again soon after the fault.
+
+    Counted by the database itself; from the first look at which it holds it must hold until the drain ends.
+    """
+
+    def judge(case: Case, window: Window) -> Finding:
+        return each_replica(case, lambda replica: one(case, window, replica))
+
+    def one(case: Case, window: Window, replica: str) -> Finding:
+        if window.undone is None:
+            return unknown("the fault was not undone")
+        before = _sessions(case, windows.calm(window), replica)
+        _, end = windows.whole(window)
+        after = _sessions(case, (window.undone, end), replica)
+        if not before or not after:
+            return unknown(f"sessions were counted {len(before)} times before and {len(after)} times after the fault")
+        if min(count for _, count in before) < connections_min:
+            return failed(f"fewer than {connections_min} sessions before the fault", [row for row, _ in before])
+        full = next((index for index, (_, count) in enumerate(after) if count >= connections_min), None)
+        if full is None:
+            return failed(f"never {connections_min} sessions again", [after[-1][0]])
+        lost = [row for row, count in after[full:] if count < connections_min]
+        if lost:
+            return failed(f"fell below {connections_min} sessions again", lost)
+        took = after[full][0].t - window.undone
+        told = f"{after[full][1]} sessions {seconds(took)} after the fault, {seconds(within_seconds)} allowed"
+        return (passed if took <= within_seconds else failed)(told, [after[full][0]])
+
+    return judge
+
+
+def _history(case: Case) -> tuple[Operation, ...]:
+    return operations(case.evidence.rows(HISTORY))
+
+
+def _in(t: float, stretch: tuple[float, float]) -> bool:
+    return stretch[0] <= t < stretch[1]
+
+
+def _rows(attempts: list[Attempt]) -> list[Row]:
+    return [attempt.row for attempt in attempts]
+
+
+def _pauses(attempts: list[Attempt]) -> list[str]:
+    return [f"{later.began - (earlier.ended or earlier.began):.2f}" for earlier, later in pairwise(attempts)]
+
+
+def _states(case: Case, stretch: tuple[float, float], replica: str, series: str) -> list[tuple[Row, float]]:
+    return [
+        (row, float(row.data["series"][series]))
+        for row in case.evidence.between(METRICS, *stretch)
+        if row.data["replica"] == replica and series in row.data.get("series", {})
+    ]
+
+
+def _sessions(case: Case, stretch: tuple[float, float], replica: str) -> list[tuple[Row, int]]:
+    return [
+        (row, int(row.data["sessions"].get(replica, 0)))
+        for row in case.evidence.between(SESSIONS, *stretch)
+        if "sessions" in row.data
+    ]

@@ -19,6 +19,7 @@ from chaos.scenario import Load
 _RETRY_DELAYS_SECONDS = ((0.0, 0.0), (0.05, 1.0), (1.0, 12.0))
 # Of all proposals, how many have their key used again with another body: such a request must be refused with 422.
 REUSE_SHARE = 0.01
+_REUSE_DELAY_SECONDS = (1.5, 4.0)  # after the first answer, unless the service stalls
 _LIST_SHARE = 0.3  # of reads; the others get one proposal
 _TARGETS = 200
 
@@ -92,8 +93,8 @@ class _Schedule:
         if chance.random() < self._load.retry_share:
             delay = chance.uniform(*chance.choice(_RETRY_DELAYS_SECONDS))
             self._plan(first.offset + delay, Kind.RETRY, client=first.client, key=first.key, body=first.body, of=first)
-        if chance.random() < REUSE_SHARE:
-            delay = chance.uniform(0.5, 2.0)
+        elif chance.random() < REUSE_SHARE:  # never both: a retry must not meet a key that means something else now
+            delay = chance.uniform(*_REUSE_DELAY_SECONDS)
             self._plan(
                 first.offset + delay, Kind.REUSE, client=first.client, key=first.key, body=_body(chance), of=first
             )

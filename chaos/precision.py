@@ -2,6 +2,10 @@
 
 Looks at what Alertmanager held (``samples/alerts.jsonl``) and at what it delivered (``notifications.jsonl``). An
 alert belongs to the injection during which it began, so one that takes its time to resolve blames nobody else.
+
+A symptom is often seen some seconds before the cause that inhibits it (its rule has a shorter ``for``). Alertmanager
+waits before it delivers, so nobody is paged by that: such an alert may be active for ``SETTLE_SECONDS``, and must be
+suppressed or gone by then. Once delivered it counts like any other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +18,7 @@ from chaos.verdict import Verdict
 
 ALERTS = "samples/alerts.jsonl"
 NOTIFICATIONS = "notifications.jsonl"
+SETTLE_SECONDS = 5.0
 _NOT_A_PAGE = "none"  # severity of the watchdog, which always fires
 
 
@@ -32,7 +37,7 @@ def stray_alerts(scenario: Scenario, windows: Sequence[Window], evidence: Eviden
         (onset, injection)
         for onset in (*_held(evidence.rows(ALERTS)), *_delivered(evidence.rows(NOTIFICATIONS)))
         for injection, expected in [_expected_at(onset.row.t, scenario, windows)]
-        if not _is_allowed(onset, expected)
+        if not _is_allowed(onset, expected) and not _settles(onset, expected, evidence.rows(ALERTS))
     ]
     if not strays:
         return None
@@ -67,6 +72,16 @@ def _expected_at(t: float, scenario: Scenario, windows: Sequence[Window]) -> tup
 def _is_allowed(onset: _Onset, expected: ExpectedAlerts) -> bool:
     allowed = expected.firing | expected.co_alerts
     return onset.name in (allowed | expected.suppressed if onset.state == "suppressed" else allowed)
+
+
+def _settles(onset: _Onset, expected: ExpectedAlerts, looks: Sequence[Row]) -> bool:
+    """Say whether an alert that its cause is to inhibit was active only until that cause was seen."""
+    if onset.state != "active" or onset.name not in expected.suppressed:
+        return False
+    later = [row for row in looks if row.t >= onset.row.t + SETTLE_SECONDS and "alerts" in row.data]
+    return bool(later) and not any(
+        alert["name"] == onset.name and alert["state"] == "active" for alert in later[0].data["alerts"]
+    )
 
 
 def _held(rows: Sequence[Row]) -> Iterator[_Onset]:

@@ -1,0 +1,237 @@
+"""FM01: unable to establish a connection to the database.
+
+Four faults that fail differently, and one too short to be a failure:
+
+- ``brief_interruption``: refused, back before anybody gives up; requests wait and are served (M4), nobody is paged;
+- ``proxy_down``: connections closed, new ones refused;
+- ``postgres_stopped``: the server dies at once and recovers from its log; long enough to show the backoff's cap;
+- ``silent_proxy``: TCP acknowledges, nothing is forwarded: only an application's own deadline sees it;
+- ``packets_dropped``: nothing is acknowledged either; established connections hang in the kernel.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from chaos.checks import proposals
+from chaos.checks.attempts import schedule_of
+from chaos.checks.availability import budget_is_kept, client_and_proxy_agree, generator_kept_up
+from chaos.checks.detection import (
+    alert_fires,
+    alert_is_delivered,
+    counter_increases,
+    first_active,
+    health_turns_red,
+    log_event_appears,
+)
+from chaos.checks.findings import WindowCheck, all_of, each_injection
+from chaos.checks.mitigation import (
+    attempts_are_bounded,
+    attempts_follow_backoff,
+    circuit_opens,
+    mitigated_after,
+    pool_keeps_its_minimum,
+    refusals_are_fast,
+    requests_are_queued,
+    waiting_is_bounded,
+)
+from chaos.checks.recovery import (
+    nothing_restarts,
+    reconnects_by_itself,
+    recovered_after,
+    runbook_step_ran,
+    stays_alive,
+    steady_again,
+)
+from chaos.faults.packets import PacketsDropped
+from chaos.faults.postgres import PostgresStopped
+from chaos.faults.proxies import ProxyDown, SilentProxy
+from chaos.scenario import Case, Check, Finding, Injection, Scenario, ScenarioClocks
+
+_ALERT = "DatabaseConnectionDown"
+_DIAGNOSIS = frozenset({1, 2, 3, 4})
+_INCLUDING_RESTART = frozenset({1, 2, 3, 4, 5})
+# Detection needs 8 s (fast) or 73 s (documented). The stopped server stays away until a replica has paused
+# 1, 2, 4, 8 and once more the longest step: 23 s where that is 8, 61 s where it is 30 (its next pause ends at 91).
+_HOLD = {"fast": 10.0, "documented": 80.0}
+_HOLD_FOR_BACKOFF = {"fast": 25.0, "documented": 95.0}
+_HOLD_BRIEF = {"fast": 0.5, "documented": 0.5}
+_DATABASE_PORTS = (15431, 15432, 15433, 15434)  # slots 1 to 4; packets are dropped only where ports are fixed
+
+_BRIEF = ("brief_interruption",)
+_FAULTS = ("proxy_down", "postgres_stopped", "silent_proxy", "packets_dropped")
+_HANGING = ("silent_proxy", "packets_dropped")
+_SEEN_BY_TOXIPROXY = ("postgres_stopped", "silent_proxy")
+_WITHOUT_RESTART = ("proxy_down", "silent_proxy", "packets_dropped")
+_LONG = ("postgres_stopped",)
+
+_INJECTIONS = (
+    Injection("brief_interruption", ProxyDown(), _HOLD_BRIEF, judged_by_clocks=False),
+    Injection("proxy_down", ProxyDown(), _HOLD, runbook_steps=_DIAGNOSIS),
+    Injection(
+        "postgres_stopped",
+        PostgresStopped(mode="immediate"),
+        _HOLD_FOR_BACKOFF,
+        undone_by_runbook=True,
+        runbook_steps=_INCLUDING_RESTART,
+    ),
+    Injection("silent_proxy", SilentProxy(), _HOLD, runbook_steps=_DIAGNOSIS),
+    Injection("packets_dropped", PacketsDropped(ports=_DATABASE_PORTS), _HOLD, runbook_steps=_DIAGNOSIS),
+)
+
+Expectations = Mapping[str, Any]
+
+
+def _bound(check: Callable[[Expectations], WindowCheck], only: tuple[str, ...]) -> Check:
+    """Make a claim's check: bound to the recorded expectations, over those of ``only`` that this run can judge."""
+
+    def judged(case: Case) -> Finding:
+        ran = {window.injection for window in case.windows}
+        return each_injection(check(case.expectations), only=[name for name in only if name in ran])(case)
+
+    return judged
+
+
+def _timeouts_are_named(expected: Expectations) -> WindowCheck:
+    return log_event_appears(
+        "database_unreachable", within_seconds=expected["detect_seconds"], facts={"error_type": {"timeout"}}
+    )
+
+
+def _circuit_breaker(expected: Expectations) -> WindowCheck:
+    return all_of(
+        circuit=circuit_opens(within_seconds=expected["mitigate_seconds"]),
+        refusals=refusals_are_fast(answer_seconds=expected["open_circuit_answer_seconds"]),
+        attempts=attempts_are_bounded(per_replica_max=len(expected["backoff_sequence_seconds"]) + 3),
+        liveness=stays_alive(),
+    )
+
+
+_CHECKS: dict[str, Check] = {
+    # Health check endpoint returns 503
+    "FM01.D1": _bound(
+        lambda expected: all_of(
+            health=health_turns_red(within_seconds=expected["health_red_seconds"], path="/health"),
+            readiness=health_turns_red(
+                # one more look of the probe: 0.25 s
+                within_seconds=expected["readiness_red_seconds"] + 0.25,
+                path="/health/ready",
+            ),
+        ),
+        _FAULTS,
+    ),
+    # Connection timeout errors in logs
+    "FM01.D2": _bound(_timeouts_are_named, _HANGING),
+    # `DB_ERRORS` metric increases
+    "FM01.D3": _bound(
+        lambda expected: counter_increases("firewall_db_errors_total", within_seconds=expected["detect_seconds"]),
+        _FAULTS,
+    ),
+    # Alert: `DatabaseConnectionDown`
+    "FM01.D4": _bound(
+        lambda expected: all_of(
+            active=alert_fires(_ALERT, within_seconds=expected["detect_seconds"]),
+            delivered=alert_is_delivered(_ALERT, within_seconds=2 * expected["detect_seconds"]),
+        ),
+        _FAULTS,
+    ),
+    # Exponential backoff retry (1s, 2s, 4s, 8s, max 30s)
+    "FM01.M1": _bound(
+        lambda expected: attempts_follow_backoff(
+            schedule_of(expected), attempts_min=len(expected["backoff_sequence_seconds"]), seen_from_outside=True
+        ),
+        _LONG,
+    ),
+    # Connection pool maintains minimum connections
+    "FM01.M2": _bound(
+        lambda expected: pool_keeps_its_minimum(
+            connections_min=expected["pool_connections_min"], within_seconds=expected["recover_seconds"]
+        ),
+        _WITHOUT_RESTART,
+    ),
+    # Circuit breaker prevents cascade failures
+    "FM01.M3": _bound(_circuit_breaker, _FAULTS),
+    # Requests queued temporarily
+    "FM01.M4": _bound(
+        lambda expected: requests_are_queued(wait_seconds_max=expected["request_deadline_seconds"]), _BRIEF
+    ),
+    # Automated: Service retries connection automatically
+    "FM01.R1": _bound(
+        lambda expected: all_of(
+            reconnected=reconnects_by_itself(within_seconds=expected["recover_seconds"]),
+            steady=steady_again(within_seconds=expected["recover_seconds"]),
+            runbook=runbook_step_ran(1),
+            same_process=nothing_restarts(),
+        ),
+        _WITHOUT_RESTART,
+    ),
+    # Manual: Verify database is running
+    "FM01.R2": _bound(lambda _: runbook_step_ran(2), _FAULTS),
+    # Manual: Check network connectivity
+    "FM01.R3": _bound(lambda _: runbook_step_ran(3), _FAULTS),
+    # Manual: Verify credentials in secrets
+    "FM01.R4": _bound(lambda _: runbook_step_ran(4), _FAULTS),
+    # Rollback: Restart service if connection restored
+    "FM01.R5": _bound(lambda _: runbook_step_ran(5), _LONG),
+}
+
+_INVARIANTS: dict[str, Check] = {
+    "I1 no acknowledged proposal lost": proposals.no_acknowledged_proposal_lost,
+    "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
+    "I7 retries are idempotent": proposals.retries_are_idempotent,
+    "I9 one event per proposal": proposals.every_proposal_has_one_event,
+    "waiting is bounded": _bound(
+        lambda expected: waiting_is_bounded(
+            wait_seconds_max=expected["request_deadline_seconds"] + 0.5,
+            waiters_max=expected["waiting_room_waiters_max"],
+        ),
+        _FAULTS,
+    ),
+    "backoff of the other faults": _bound(
+        lambda expected: attempts_follow_backoff(schedule_of(expected), seen_from_outside=False), _WITHOUT_RESTART
+    ),
+    "error budget": _bound(
+        lambda expected: budget_is_kept(share_max=expected["budget_share_max"]), (*_BRIEF, *_FAULTS)
+    ),
+    "clients and proxy agree": client_and_proxy_agree(),
+    "load generator kept up": generator_kept_up(),
+}
+
+SCENARIO = Scenario(
+    failure_mode="FM01",
+    slug="fm01_database_connection_failure",
+    injections=_INJECTIONS,
+    checks=_CHECKS,
+    invariants=_INVARIANTS,
+    rests_on={
+        "FM01.D1": _FAULTS,
+        "FM01.D2": _HANGING,
+        "FM01.D3": _FAULTS,
+        "FM01.D4": _FAULTS,
+        "FM01.M1": _LONG,
+        "FM01.M2": _WITHOUT_RESTART,
+        "FM01.M3": _FAULTS,
+        "FM01.M4": _BRIEF,
+        "FM01.R1": _WITHOUT_RESTART,
+        "FM01.R2": _FAULTS,
+        "FM01.R3": _FAULTS,
+        "FM01.R4": _FAULTS,
+        "FM01.R5": _LONG,
+        "waiting is bounded": _FAULTS,
+        "backoff of the other faults": _WITHOUT_RESTART,
+    },
+    clocks=ScenarioClocks(
+        detect=lambda case, window: first_active(case, window, _ALERT),
+        mitigate=mitigated_after,
+        recover=recovered_after,
+    ),
+    alert=_ALERT,
+    suppressed_alerts=frozenset(
+        {
+            "HighServerErrorRate",
+            "FirewallAvailabilityBurnFast",
+            "FirewallAvailabilityBurnSlow",
+            "DatabaseSlowQueries",
+            "ServiceNetworkFailure",
+        }
+    ),
+)

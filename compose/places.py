@@ -22,6 +22,7 @@ PREFIX: Final = "amgf-"
 OWNER_FILE: Final = "owner"
 NOBODY: Final = 65534
 JUST_MADE_SECONDS: Final = 60.0
+_ENDED: Final = ("Z", "X")  # states of /proc/<pid>/stat
 _SEGMENT_LINE: Final = 6  # of postmaster.pid: key and id of the segment
 
 
@@ -71,12 +72,12 @@ def make_folder(folder: Path, identity: Identity | None = None) -> Path:
 
 
 def process_key(pid: int) -> str:
-    """Return `pid:start time`, which names one process for ever; empty when it is not there."""
+    """Return `pid:start time`, which names one process for ever; empty when it has ended, even if nobody reaped it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return "" if Path("/proc/self").exists() else f"{pid}:0"
-    return f"{pid}:{fields[19]}"
+    return "" if fields[0] in _ENDED else f"{pid}:{fields[19]}"
 
 
 def is_alive(key: str) -> bool:
@@ -158,7 +159,10 @@ def marked_processes() -> dict[int, Mark]:
     for entry in Path("/proc").glob("[0-9]*"):
         pid = int(entry.name)
         with contextlib.suppress(OSError, ValueError):
-            parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state in _ENDED:
+                continue
+            parents[pid] = int(parent)
             variables = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
             mark = marks.read(dict(pair.split("=", 1) for pair in variables if "=" in pair))
             if mark:

@@ -1,11 +1,9 @@
 """Valkey for one stack: in memory only, behind a password. It holds rate limits and nothing else (decision 11)."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-
-import redis.asyncio
-from redis.exceptions import RedisError
 
 from compose import part, programs
 from compose.postgres import write_secret
@@ -26,15 +24,18 @@ class Valkey(part.Part):
 
     async def answers(self) -> bool:
         """Say whether it answers a PING."""
-        server = redis.asyncio.Redis(
-            host="127.0.0.1", port=self.port, password=self.password_file.read_text(), socket_timeout=1.0
-        )
+        # Two commands in the protocol's inline form; a client library costs 0.1 s of every start.
         try:
-            return bool(await server.ping())
-        except (RedisError, OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        try:
+            writer.write(f"AUTH {self.password_file.read_text()}\r\nPING\r\n".encode())
+            return [await reader.readline(), await reader.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
+        except OSError:
             return False
         finally:
-            await server.aclose()
+            writer.close()
 
     def _command(self) -> Sequence[str | Path]:
         self._folder.mkdir(parents=True, exist_ok=True)

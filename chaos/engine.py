@@ -26,6 +26,7 @@ from chaos import probes, runbook, steady_state
 from chaos.evidence import EvidenceWriter, Origin
 from chaos.journal import Event, Journal
 from chaos.plan import Plan
+from chaos.probes.sampler import Take
 from chaos.runbook import Stage
 from chaos.scenario import Injection, Observation, Scenario
 from chaos.scenarios import SCENARIOS
@@ -44,7 +45,7 @@ _SNAPSHOT_SECONDS = 0.5
 _MESSAGE_CHARACTERS_MAX = 2000
 
 
-class BaselineNotSteady(Exception):  # noqa: N818 - an outcome, not an error of the harness
+class BaselineNotSteady(Exception):
     """The stack was not in steady state before a fault: nothing may be injected, nothing can be concluded."""
 
 
@@ -204,7 +205,7 @@ class Engine:
             finally:
                 telling.cancel()
 
-    def _own_probes(self, stack: Stack) -> Mapping[str, tuple[float, Callable[[], Awaitable[Mapping[str, Any]]]]]:
+    def _own_probes(self, stack: Stack) -> Mapping[str, tuple[float, Take]]:
         return {
             probe.name: (probe.interval_seconds, functools.partial(probe.look, stack)) for probe in self.scenario.probes
         }

@@ -114,7 +114,7 @@ def run(
         record,
         finished=True,
         interrupted_by=session.interrupted_by,
-        residue=tuple(sweep.sweep(options.runs)),
+        residue=tuple(session.residue),
         harness_error=failure,
     )
     record.write(folder)
@@ -145,6 +145,7 @@ class _Session:
         self._run_id = run_id
         self._worlds: dict[str, world.World] = {}
         self.interrupted_by: int | None = None
+        self.residue: list[str] = []  # what worlds of this run left on the host
 
     async def run(self, scenarios: Sequence[Scenario], live: LiveView) -> str | None:
         """Run each scenario in a world of its own; return what went wrong with the harness itself, if anything."""
@@ -182,6 +183,7 @@ class _Session:
             return await home.wait()
         finally:
             del self._worlds[scenario.failure_mode]
+            self.residue += world.sweep(home.id)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

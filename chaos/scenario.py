@@ -184,7 +184,7 @@ class Probe:
 
     name: str
     interval_seconds: float
-    look: Callable[["Stack"], Awaitable[Mapping[str, Any]]]
+    look: Callable[["Stack"], Awaitable[dict[str, Any]]]
 
 
 def as_it_is(spec: "StackSpec") -> "StackSpec":

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from compose.postgres import DATABASE
+from compose.postgres_template import DATABASE
 from compose.processes import PartFailed
 from compose.settings import REPOSITORY
 from compose.stack import Stack

@@ -36,7 +36,7 @@ LOOK_SECONDS: Final = 0.05
 Say = Callable[[str], None]
 
 
-class UpFailed(Exception):  # noqa: N818 - reads as what happened
+class UpFailed(Exception):
     """The stack did not come up, or did not go; the message says why."""
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What the runbooks look with: only the standard library, so that it works where nothing else does.
 
-    probe.py http [--post JSON] [--header "NAME: VALUE"] [--timeout SECONDS] URL
-                                                   status and body; exit 0 below 400, else 22
+    probe.py http [--post JSON] [--header "NAME: VALUE"] [--timeout SECONDS] [--show HEADER] URL
+                                                   status, that header and body; exit 0 below 400, else 22
     probe.py metric NAME ADDRESS [ADDRESS ...]     the sum of a metric's samples over these /metrics
     probe.py postgres HOST PORT [PORT ...]         how far a PostgreSQL greeting gets, for each port, and the worst
 
@@ -35,8 +35,8 @@ def say(text: str) -> None:
 
 def ask(
     url: str, *, post: str | None = None, headers: tuple[str, ...] = (), timeout: float = TIMEOUT_SECONDS
-) -> tuple[int, str]:
-    """Return status and body; raises OSError (TimeoutError is one) and http.client.HTTPException."""
+) -> tuple[int, http.client.HTTPMessage, str]:
+    """Return status, headers and body; raises OSError (TimeoutError is one) and http.client.HTTPException."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
     given = {name.strip(): value.strip() for name, _, value in (header.partition(":") for header in headers)}
@@ -46,15 +46,17 @@ def ask(
         path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
         connection.request("GET" if post is None else "POST", path, body=post, headers=given)
         answer = connection.getresponse()
-        return answer.status, answer.read(BODY_BYTES_MAX).decode(errors="replace")
+        return answer.status, answer.headers, answer.read(BODY_BYTES_MAX).decode(errors="replace")
     finally:
         connection.close()
 
 
-def probe_http(url: str, *, post: str | None, headers: tuple[str, ...], timeout: float) -> int:
+def probe_http(url: str, *, post: str | None, headers: tuple[str, ...], timeout: float, show: str | None) -> int:
     """Say what one request gave."""
-    status, body = ask(url, post=post, headers=headers, timeout=timeout)
+    status, answered, body = ask(url, post=post, headers=headers, timeout=timeout)
     say(f"HTTP {status}")
+    if show is not None:
+        say(f"{show}: {answered.get(show, '')}")
     if body.strip():
         say(body.rstrip())
     return EXIT_HTTP_ERROR if status >= HTTP_ERROR else 0
@@ -62,7 +64,7 @@ def probe_http(url: str, *, post: str | None, headers: tuple[str, ...], timeout:
 
 def probe_metric(name: str, addresses: list[str]) -> int:
     """Say the sum over all label sets and all addresses."""
-    bodies = [ask(f"{address}/metrics")[1] for address in addresses]
+    bodies = [ask(f"{address}/metrics")[2] for address in addresses]
     samples = [
         float(line.rsplit(" ", 1)[1])
         for body in bodies
@@ -115,6 +117,7 @@ def main(arguments: list[str]) -> int:
     one = commands.add_parser("http")
     one.add_argument("--post", help="a JSON document to send")
     one.add_argument("--header", action="append", default=[], help="such as 'X-Name: value'")
+    one.add_argument("--show", help="a header of the answer, such as X-Replica")
     one.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds")
     one.add_argument("url")
     one = commands.add_parser("metric")
@@ -126,7 +129,9 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.probe == "http":
-            return probe_http(given.url, post=given.post, headers=tuple(given.header), timeout=given.timeout)
+            return probe_http(
+                given.url, post=given.post, headers=tuple(given.header), timeout=given.timeout, show=given.show
+            )
         if given.probe == "metric":
             return probe_metric(given.name, given.addresses)
         return probe_postgres(given.host, given.ports)

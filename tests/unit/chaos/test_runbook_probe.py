@@ -97,6 +97,7 @@ class _Metrics(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"])) + self.headers["X-Name"].encode()
         self.send_response(201)
+        self.send_header("X-Replica", "replica-1")
         self.end_headers()
         self.wfile.write(body)
 
@@ -136,4 +137,6 @@ def test_nobody_at_an_address_has_its_own_exit_code() -> None:
 
 
 def test_a_document_is_posted_with_its_header(address: str) -> None:
-    assert probe("http", "--post", "{}", "--header", "X-Name: value", f"{address}/x") == (0, "HTTP 201\n{}value\n")
+    said = probe("http", "--post", "{}", "--header", "X-Name: value", "--show", "x-replica", f"{address}/x")
+
+    assert said == (0, "HTTP 201\nx-replica: replica-1\n{}value\n")

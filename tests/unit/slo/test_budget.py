@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slo import budget, expectations, objectives, profiles
+from slo.metrics import Metrics
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,9 @@ def test_the_cap_of_fm01_allows_one_minute_of_full_outage_and_its_planned_occurr
 
     assert budget.share(1.0, 60) <= expected["budget_share_max"]
     assert expected["budget_share_max"] * expected["occurrences_per_month"] <= budget.PLANNED_SHARE_MAX
+
+
+def test_the_latency_objective_is_measured_at_a_bucket_limit() -> None:
+    latency = objectives.load().named("latency")
+
+    assert latency.threshold_seconds in Metrics.load().metrics["firewall_request_duration_seconds"].buckets

@@ -437,14 +437,14 @@ def test_a_clock_without_a_bound_is_unknown(folder: Path) -> None:
 
 
 def noise(name: str, t: float, state: str = "active") -> Callable[[Path], None]:
-    def spoil(folder: Path) -> None:
-        edit(
-            folder,
-            "samples/alerts.jsonl",
-            lambda row: row | {"alerts": [*row["alerts"], alert(name, state)]} if row["t"] == t else row,
-        )
+    return lasting(name, t, t, state)
 
-    return spoil
+
+def lasting(name: str, start: float, end: float, state: str = "active") -> Callable[[Path], None]:
+    def noisy(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"alerts": [*row["alerts"], alert(name, state)]} if start <= row["t"] <= end else row
+
+    return lambda folder: edit(folder, "samples/alerts.jsonl", noisy)
 
 
 def page(name: str, t: float) -> Callable[[Path], None]:
@@ -458,7 +458,7 @@ def page(name: str, t: float) -> Callable[[Path], None]:
     [
         (noise("HighCPUUsage", 20.0), "HighCPUUsage was active because of proxy_down (t=20.0 s)"),
         (page("HighCPUUsage", 75.0), "HighCPUUsage was delivered because of silent_proxy (t=75.0 s)"),
-        (noise("HighServerErrorRate", 16.0), "HighServerErrorRate was active because of proxy_down"),
+        (lasting("HighServerErrorRate", 16.0, 22.0), "HighServerErrorRate was active because of proxy_down"),
         (page("HighServerErrorRate", 16.0), "HighServerErrorRate was delivered because of proxy_down"),
         (noise("HighMemoryUsage", 20.0, "suppressed"), "HighMemoryUsage was suppressed because of proxy_down"),
         (noise("DatabaseConnectionDown", 5.0), "DatabaseConnectionDown was active before any fault"),
@@ -495,6 +495,12 @@ def test_a_co_alert_may_page(folder: Path) -> None:
     result = judge(folder, dataclasses.replace(scenario(), co_alerts=frozenset({"HighServerErrorRate"})))
 
     assert claim(result, "FM01.D4").verdict is Verdict.PASS
+
+
+def test_a_symptom_seen_just_before_its_cause_pages_nobody_and_is_forgiven(folder: Path) -> None:
+    noise("HighServerErrorRate", 16.0)(folder)
+
+    assert claim(judge(folder), "FM01.D4").verdict is Verdict.PASS
 
 
 def test_an_alert_slow_to_resolve_blames_the_fault_that_raised_it(folder: Path) -> None:

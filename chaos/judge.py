@@ -234,7 +234,7 @@ def _joined(claim: ClaimResult, finding: Finding) -> ClaimResult:
         id=claim.id,
         text=claim.text,
         verdict=worst([claim.verdict, finding.verdict]),
-        reason=f"{finding.reason}; {claim.reason}",
+        reason=finding.reason if claim.verdict is Verdict.PASS else f"{finding.reason}; {claim.reason}",
         evidence=(*finding.evidence, *claim.evidence)[:_CITED_MAX],
     )
 

@@ -88,7 +88,7 @@ def page(report: Report, run_folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"seconds": seconds, "figure": _figure, "sentence": _sentence}
+    environment.filters |= {"seconds": seconds, "figure": _figure, "sentence": _sentence, "clauses": _clauses}
     matrix = load_matrix()
     counted = claims(report)
     return environment.get_template("report.html.j2").render(
@@ -225,6 +225,11 @@ def _sentence(markdown: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if is_paired and index % 2 else part for index, part in enumerate(parts)
     )
+
+
+def _clauses(reason: str) -> list[str]:
+    """Split a reason into what it strings together, so that a reader can stop after the first."""
+    return reason.split("; ")
 
 
 def _figure(value: float) -> str:

@@ -64,7 +64,7 @@ _ACROSS_INCHES_MIN, _INCHES_PER_SECOND = 9.6, 0.04
 _COORDINATES = frozenset({"d", "x", "y", "transform"})
 _USED_ID = re.compile(r"(?:url\(#|href=\"#)([^)\"]+)")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")  # a hundredth of a point is fine enough for any screen
-_CHARACTER_INCHES = 0.062
+_CHARACTER_INCHES, _TEXT_INCHES = 0.062, 0.75
 _ROW_INCHES, _GAP_INCHES = 0.27, 0.16
 _LABEL_MAX = 30
 _BAR_SHARE_MIN = 0.003  # of the axis
@@ -79,8 +79,10 @@ class _Panel:
 
 def draw(timeline: Timeline, *, name: str, bounds: tuple[float, float] | None = None) -> str:
     """Return an ``<svg>`` element; ``name`` makes its ids unique within the page, ``bounds`` zooms."""
+    start, end = bounds or (timeline.start, timeline.end)
+    end += _TEXT_INCHES * (end - start) / _inches_across((start, end))  # room for what is written at the last mark
     with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.size": 8.5, "font.family": "DejaVu Sans"}):
-        figure = _figure(timeline, bounds or (timeline.start, timeline.end))
+        figure = _figure(timeline, (start, end))
         written = io.BytesIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _for_page(written.getvalue(), name)

@@ -123,16 +123,21 @@ def _rows(evidence: Evidence, name: str) -> tuple[Row, ...]:
 
 def _marks(windows: Iterable[Window], result: ScenarioResult) -> Iterator[Mark]:
     for window in windows:
-        instants = {
+        instants: dict[str, float | None] = {
             "injected": window.injected,
             "bitten": window.bitten,
             "undone": window.undone,
             "recovered": window.recovered,
         }
-        if result.clocks is not None and window.injected is not None:
-            for kind, clock in (("detected", result.clocks.detect), ("mitigated", result.clocks.mitigate)):
+        if result.clocks is not None:
+            for kind, clock, since in (
+                ("detected", result.clocks.detect, window.injected),
+                ("mitigated", result.clocks.mitigate, window.injected),
+                ("recovered", result.clocks.recover, window.undone),
+            ):
                 after = clock.by_injection.get(window.injection)
-                instants[kind] = None if after is None else window.injected + after
+                if after is not None and since is not None:
+                    instants[kind] = since + after  # what was judged, rather than when the harness was sure of it
         for kind, t in instants.items():
             if t is not None:
                 yield Mark(t, kind, window.injection)

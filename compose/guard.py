@@ -85,7 +85,7 @@ def init(mark: Mark, argv: Sequence[str]) -> int:
 
 def _inner_command(mark: Mark, argv: Sequence[str]) -> Sequence[str]:
     if mark.isolation is Isolation.NONE:
-        (mark.folder / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
+        (mark.folder / "tmp").mkdir(mode=0o711, parents=True, exist_ok=True)
         return argv
     unshare = ["unshare", "--pid", "--mount", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     if mark.isolation is Isolation.USER:

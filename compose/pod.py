@@ -77,6 +77,7 @@ class Pod:
         self.waiting_reason = ""
         self.wanted = True
         self.cpu_limited = False
+        self.grace_seconds = GRACE_SECONDS
         self._process: Process | None = None
         self._ends_in_a_row = 0
         self._cpu_seconds_before = 0.0
@@ -123,7 +124,7 @@ class Pod:
                 self.waiting_reason = ""
         finally:
             self.waiting_reason = ""
-            await asyncio.shield(self._stop(GRACE_SECONDS))
+            await asyncio.shield(self._stop(self.grace_seconds))
 
     def discard(self) -> None:
         """Remove its group."""
@@ -178,7 +179,7 @@ class Pod:
                 if self.started:
                     self._limit_cpu()
                 elif began > must_start_by:
-                    await self._stop(GRACE_SECONDS)
+                    await self._stop(self.grace_seconds)
                     return
             if self.started:
                 async with asyncio.TaskGroup() as probes:
@@ -187,7 +188,7 @@ class Pod:
                 self.ready = ready.result()
                 failures = 0 if alive.result() else failures + 1
                 if failures >= LIVENESS_FAILURES_MAX:
-                    await self._stop(GRACE_SECONDS)
+                    await self._stop(self.grace_seconds)
                     return
             await _until(process, began + (PROBE_SECONDS if self.started else STARTING_PROBE_SECONDS))
 

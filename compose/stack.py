@@ -192,8 +192,9 @@ class Stack:
                 starting.create_task(timed("supervisor", self._start_supervisor()))
                 await timed("PostgreSQL", self._start_postgres())
                 await timed("migrations", self._migrate())
+            async with asyncio.TaskGroup() as starting:
                 starting.create_task(timed("API keys", self._create_api_keys()))
-            await timed("replicas", self._start_replicas())
+                starting.create_task(timed("replicas", self._start_replicas()))
             async with asyncio.TaskGroup() as opening:
                 opening.create_task(timed("front", self._open_front()))
                 opening.create_task(timed("alerts", self.prometheus.load_rules(self.spec.replicas + OTHER_TARGETS)))

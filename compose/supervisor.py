@@ -30,6 +30,9 @@ from compose.ports import SLOTS, Ports
 from compose.replicas import CONTROL_HEADER, ReplicaSpec, ReplicaStatus, RestartOrder, Rollout
 from compose.rollout import RollingUpdate, RolloutOrder
 
+LAST_GRACE_SECONDS: Final = 0.3
+"""At the end of the stack nobody is served any more, so a replica's draining (2 s) is not waited for."""
+
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -69,7 +72,8 @@ class Supervisor:
             finally:
                 if self.rolling:
                     self.rolling.cancel()
-                for life in self._lives.values():
+                for name, life in self._lives.items():
+                    self.pods[name].grace_seconds = LAST_GRACE_SECONDS
                     life.cancel()
         for pod in self.pods.values():
             pod.discard()

@@ -78,8 +78,10 @@ class World:
 
     def send_signal(self, signum: int) -> None:
         """Send the program a signal (SIGTERM, SIGINT or SIGHUP)."""
-        with contextlib.suppress(ProcessLookupError):
-            self._guard.send_signal(signum)
+        # Not through asyncio: its own way may reap the process first and then reports 255 for what it ended with.
+        if self._guard.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._guard.pid, signum)
 
     def kill(self) -> None:
         """End the world at once; the guard still removes what the kernel does not."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from compose import postgres_template
+from compose import places, postgres_template, programs
 from compose.postgres import ROLES, Postgres, running
 from compose.processes import PartFailed
 
@@ -120,3 +120,18 @@ async def test_two_makers_of_the_template_at_once_leave_one(tmp_path: Path, post
     assert len(kept) == 1
     assert (kept[0] / "PG_VERSION").read_text().strip() == "18"
     assert all((tmp_path / name / "PG_VERSION").exists() for name in ("one", "two"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
+async def test_programs_that_nobody_may_reach_are_put_where_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    places.link_tree(programs.find("postgres").parent.parent, closed / "installed")
+    closed.chmod(0o700)
+    monkeypatch.setenv("STACK_POSTGRES", str(closed / "installed" / "bin"))
+
+    async with running(tmp_path, port=free_port()) as server:
+        assert await ask(server, "firewall_app", b"SELECT 1") == "1"
+        assert not server.binaries.is_relative_to(closed)
+    assert not server.binaries.exists()

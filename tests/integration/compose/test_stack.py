@@ -158,6 +158,35 @@ class TestRunningStack:
         await stack.replicas.remove("replica-3")
         await eventually(lambda: _serves(stack, {"replica-1", "replica-2"}), within_seconds=10)
 
+    async def test_a_rollout_that_gets_nowhere_leaves_the_old_replicas_serving_until_it_is_undone(
+        self, stack: Stack
+    ) -> None:
+        await stack.replicas.rollout({"FIREWALL_STAND_IN_EXIT_CODE": "1"}, progress_deadline_seconds=1.0)
+
+        async def is_reported() -> bool:
+            return bool(
+                await series(stack, 'kube_deployment_status_condition{condition="Progressing",status="false"} == 1')
+            )
+
+        await eventually(is_reported, within_seconds=10)
+        assert (await stack.replicas.rollout_status()).reason == "replica-3 was not ready within 1 s"
+        assert await _serves(stack, {"replica-1", "replica-2"})
+        await stack.replicas.rollout_undo()
+        assert set(await stack.replicas.status()) == {"replica-1", "replica-2"}
+        assert (await stack.replicas.rollout_status()).state == "undone"
+
+    async def test_a_rollout_replaces_every_replica_and_is_undone_without_a_gap(self, stack: Stack) -> None:
+        await stack.replicas.rollout()
+
+        async def is_complete() -> bool:
+            return (await stack.replicas.rollout_status()).state == "complete"
+
+        await eventually(is_complete, within_seconds=20)
+        assert set(await stack.replicas.status()) == {"replica-3", "replica-4"}
+        await stack.replicas.rollout_undo()
+        assert set(await stack.replicas.status()) == {"replica-1", "replica-2"}
+        await eventually(lambda: _serves(stack, {"replica-1", "replica-2"}), within_seconds=10)
+
     async def test_the_control_interface_refuses_what_a_web_page_could_send(self, stack: Stack) -> None:
         async with part.client(stack.replicas.address) as http:
             refused = await http.post("/replicas/replica-1/stop")

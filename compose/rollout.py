@@ -36,6 +36,7 @@ class RollingUpdate:
         self._supervisor = supervisor
         self._order = order
         self._before = {name: pod.spec for name, pod in supervisor.pods.items()}
+        self._new: list[str] = []
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, tasks: asyncio.TaskGroup) -> None:
@@ -52,23 +53,22 @@ class RollingUpdate:
         self.cancel()
         if self._task is not None:
             await asyncio.wait([self._task])
-        supervisor = self._supervisor
         for name, spec in self._before.items():
-            if name not in supervisor.pods:
-                if len(supervisor.pods) == SLOTS:
-                    await self._remove_first_new()
-                taken = {pod.spec.slot for pod in supervisor.pods.values()}
-                slot = spec.slot if spec.slot not in taken else self._free_slot()
-                supervisor.add(name, msgspec.structs.replace(spec, slot=slot))
-                await self._is_ready(name, self._order.progress_deadline_seconds)
-        while any(name not in self._before for name in supervisor.pods):
-            await self._remove_first_new()
+            if name in self._supervisor.pods and name not in self._new:
+                continue  # never replaced
+            if name in self._new or len(self._supervisor.pods) == SLOTS:
+                await self._remove(name if name in self._new else self._new[0])
+            self._supervisor.add(name, msgspec.structs.replace(spec, slot=self._free_slot(preferred=spec.slot)))
+            await self._is_ready(name, self._order.progress_deadline_seconds)
+        while self._new:
+            await self._remove(self._new[0])
         self.status = msgspec.structs.replace(self.status, state="undone")
 
     async def _run(self) -> None:
         for name in self._before:
             slot = self._free_slot()
             new = f"replica-{slot}"
+            self._new.append(new)
             self._supervisor.add(
                 new, ReplicaSpec(slot=slot, settings=self._order.settings, service_path=self._order.service_path)
             )
@@ -91,9 +91,13 @@ class RollingUpdate:
             await asyncio.sleep(LOOK_SECONDS)
         return False
 
-    async def _remove_first_new(self) -> None:
-        await self._supervisor.remove(next(name for name in self._supervisor.pods if name not in self._before))
+    async def _remove(self, new: str) -> None:
+        self._new.remove(new)
+        await self._supervisor.remove(new)
 
-    def _free_slot(self) -> int:
+    def _free_slot(self, *, preferred: int = 0) -> int:
+        """Return a slot without a replica: the preferred one, else one that was free before the update, else any."""
         taken = {pod.spec.slot for pod in self._supervisor.pods.values()}
-        return next(slot for slot in range(1, SLOTS + 1) if slot not in taken)
+        before = {spec.slot for spec in self._before.values()}
+        free = [slot for slot in range(1, SLOTS + 1) if slot not in taken]
+        return min(free, key=lambda slot: (slot != preferred, slot in before, slot))

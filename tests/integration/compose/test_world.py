@@ -166,7 +166,9 @@ async def test_the_end_of_the_thread_that_started_a_world_is_not_the_end_of_the_
 
 @pytest.mark.skipif(not CAPABILITIES["cgroup_memory"].available, reason=CAPABILITIES["cgroup_memory"].reason)
 async def test_a_sweep_removes_the_groups_of_worlds_whose_owner_is_gone_and_no_others() -> None:
-    kept = await world.start([sys.executable, "-c", "input()"], isolation=STRONGEST)
+    kept = await world.start([sys.executable, "-c", "print('ready', flush=True); input()"], isolation=STRONGEST)
+    assert kept.stdout is not None
+    await kept.stdout.readline()
     mine, _ = limits.create(f"{kept.id}-replica-1")
     abandoned, _ = limits.create("0-abandoned-replica-1")
     assert mine is not None

@@ -16,8 +16,8 @@ row written after the answer (or after the deadline). Chapter and verse: Knossos
 | ``intended`` | invoke | when it was due; ``t`` is when it was sent, the difference is the generator's lag |
 | ``status``, ``replica``, ``request`` | completion | of the answer: status, X-Replica, X-Request-Id |
 | ``code``, ``retry_after`` | completion | the problem's code; Retry-After as sent |
-| ``error`` | completion | why there was no answer: ``timeout``, ``refused``, ``reset``, ``abandoned`` |
-| ``digest`` | completion | SHA-256 of the answer's canonical JSON |
+| ``error`` | completion | why there was no answer: ``timeout``, ``refused``, ``reset``, ``malformed``, ``abandoned`` |
+| ``digest`` | completion of a proposal | SHA-256 of the answer's canonical JSON |
 | ``proposal_digest`` | completion | as the service states it |
 | ``ids``, ``more`` | completion, ``list`` | identities on the page in order; whether it gave a further cursor |
 | ``ms`` | completion | from the *intended* start: what a user of an open system waits |

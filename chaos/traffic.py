@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
+from urllib.parse import urlencode
 
-import httpx
+import httptools
 
 from chaos.arrivals import Arrival, schedule, stream
 from chaos.evidence import EvidenceWriter
@@ -30,9 +31,12 @@ from chaos.history import (
     sha256,
 )
 from chaos.scenario import Load
+from chaos.wire import Answer, Connections
 
 _PROPOSALS = "/api/v1/proposals"
-_PAGE_ITEMS = 100
+_PAGE_ITEMS = 50
+_SUCCESSES = range(200, 300)
+_HEADERS_KEPT: Final = {"replica": "x-replica", "retry_after": "retry-after", "request": "x-request-id"}
 _WALKS_MAX = 8
 _LAST_SECOND = 1.0
 
@@ -135,18 +139,7 @@ class Traffic:
 
     async def __aenter__(self) -> Self:
         await self._exit.__aenter__()
-        self._client = await self._exit.enter_async_context(
-            httpx.AsyncClient(
-                base_url=self._address,
-                timeout=None,  # noqa: S113 - one deadline over the whole exchange instead, in _perform
-                trust_env=False,
-                limits=httpx.Limits(
-                    max_connections=None,
-                    max_keepalive_connections=self._limits.in_flight_max,
-                    keepalive_expiry=2.0,  # below the proxy's keep-alive: no request meets a closing connection
-                ),
-            )
-        )
+        self._connections = await self._exit.enter_async_context(Connections(self._address))
         self._tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
         self._generator = self._start(self._load, self.seed)
         return self
@@ -286,41 +279,36 @@ class Traffic:
     async def _perform(self, request: _Request, facts: dict[str, Any]) -> None:
         self._invoke(request, facts)  # here, so that a task cancelled before its first step leaves no trace
         completion: dict[str, Any] = {"error": "abandoned"}
-        outcome = outcome_of_silence(request.kind, sent=True)
+        sent = False
+        answer: Answer | None = None
         try:
             async with asyncio.timeout(self._limits.deadline_seconds):
-                answer = await self._client.request(
-                    request.method,
-                    request.path,
-                    params=request.parameters or None,
-                    headers=request.headers,
-                    content=request.body,
-                )
+                connection = await self._connections.take()
+                sent = True
+                answer = await connection.exchange(self._bytes_of(request))
+            self._connections.give(connection)
             completion = self._read(request, answer)
-            outcome = outcome_of_answer(
-                request.kind,
-                status=answer.status_code,
-                code=completion.get("code"),
-                replica=completion.get("replica"),
-            )
         except TimeoutError:
             completion = {"error": "timeout"}
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            completion = {"error": "refused"}
-            outcome = outcome_of_silence(request.kind, sent=False)
-        except httpx.TransportError as error:
-            completion = {"error": "reset", "exception": type(error).__name__}
+        except httptools.HttpParserError:
+            completion = {"error": "malformed"}
+        except OSError as error:
+            refused = isinstance(error, ConnectionRefusedError)
+            completion = {"error": "reset" if sent else "refused" if refused else "unreachable"}
         finally:
-            self._complete(request, outcome, completion)
+            self._complete(request, _outcome(request.kind, answer, completion, sent=sent), completion)
 
-    def _read(self, request: _Request, answer: httpx.Response) -> dict[str, Any]:
-        headers = answer.headers
-        completion: dict[str, Any] = {"status": answer.status_code, "digest": digest_of_answer(answer.content)}
-        for name, header in (("replica", "X-Replica"), ("retry_after", "Retry-After"), ("request", "X-Request-Id")):
-            if header in headers:
-                completion[name] = headers[header]
+    def _bytes_of(self, request: _Request) -> bytes:
+        target = f"{request.path}?{urlencode(request.parameters)}" if request.parameters else request.path
+        return self._connections.request(request.method, target, request.headers, request.body or b"")
+
+    def _read(self, request: _Request, answer: Answer) -> dict[str, Any]:
+        completion: dict[str, Any] = {"status": answer.status}
+        for name, header in _HEADERS_KEPT.items():
+            if header in answer.headers:
+                completion[name] = answer.headers[header]
         document = _json_object(answer.content)
-        if not answer.is_success:
+        if answer.status not in _SUCCESSES:
             if isinstance(document.get("code"), str):
                 completion["code"] = document["code"]
             return completion
@@ -330,6 +318,7 @@ class Traffic:
             if cursor and ids:
                 self._pages.append(_Page(request.client, cursor, ids[-1]))
             return completion | {"ids": ids, "more": bool(cursor)}
+        completion["digest"] = digest_of_answer(answer.content)
         completion["proposal"] = document.get("id")
         completion["proposal_digest"] = document.get("proposal_digest")
         if request.kind.writes and completion["proposal"] is not None:
@@ -358,6 +347,12 @@ class Traffic:
     def _t(self, monotonic: float) -> float:
         """Convert CLOCK_MONOTONIC to seconds since the origin."""
         return round(monotonic - self._writer.origin.monotonic_ns / 1e9, 6)
+
+
+def _outcome(kind: Kind, answer: Answer | None, completion: dict[str, Any], *, sent: bool) -> Outcome:
+    if answer is None:
+        return outcome_of_silence(kind, sent=sent)
+    return outcome_of_answer(kind, status=answer.status, code=completion.get("code"), replica=completion.get("replica"))
 
 
 def _require_known(load: Load) -> None:

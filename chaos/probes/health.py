@@ -8,11 +8,10 @@ import asyncio
 from functools import partial
 from typing import Any
 
-import httpx
-
 from chaos.evidence import EvidenceWriter
 from chaos.probes.sampler import every, sample
 from chaos.probes.targets import Targets
+from chaos.wire import Connections
 
 HEALTH = "samples/health.jsonl"
 FRONT = "front"
@@ -27,12 +26,15 @@ async def watch_health(
     looks = [(replica.name, replica.address, path) for replica in targets.replicas for path in PATHS]
     if targets.front is not None:
         looks += [(FRONT, targets.front, path) for path in _FRONT_PATHS]
-    async with httpx.AsyncClient(trust_env=False, timeout=deadline_seconds) as client, asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks:
         for name, address, path in looks:
-            take = partial(_status, client, address + path)
+            take = partial(_status, Connections(address), path)
             act = partial(sample, writer, HEALTH, take, deadline_seconds=deadline_seconds, replica=name, path=path)
             tasks.create_task(every(period_seconds, act), name=f"health of {name} {path}")
 
 
-async def _status(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    return {"status": (await client.get(url)).status_code}
+async def _status(connections: Connections, path: str) -> dict[str, Any]:
+    connection = await connections.take()
+    answer = await connection.exchange(connections.request("GET", path, {}))
+    connections.give(connection)
+    return {"status": answer.status}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Never
 
+import httptools
 import httpx
 import psycopg
 
@@ -14,7 +15,7 @@ from chaos.evidence import EvidenceWriter
 Take = Callable[[], Awaitable[dict[str, Any]]]
 
 # What a look at a broken world raises. Anything else is a defect of the harness and ends the run.
-EXPECTED = (TimeoutError, OSError, ValueError, httpx.HTTPError, psycopg.Error)
+EXPECTED = (TimeoutError, OSError, ValueError, httpx.HTTPError, httptools.HttpParserError, psycopg.Error)
 
 
 async def every(seconds: float, act: Callable[[], Awaitable[None]]) -> Never:

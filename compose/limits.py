@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 PREFIX: Final = "amgf-"
+ALONE: Final = "alone-"
+"""Begins the names of groups of a stack that runs in no world; its process id follows."""
 MOUNTS: Final = Path("/sys/fs/cgroup")
 CPU_PERIOD_MICROSECONDS: Final = 100_000
 _CONTROLLERS: Final = ("memory", "cpu", "cpuacct")

@@ -68,6 +68,10 @@ class Prometheus(part.Part):
             os.kill(self.pid, signal.SIGHUP)
         await self._until(self._rule_groups, 1, time.monotonic() + RELOAD_SECONDS, "did not take its rules")
 
+    async def delivers(self) -> bool:
+        """Say whether it knows the Alertmanager: only some 5 s after `load_rules`; an alert sent before comes late."""
+        return bool((await self._api("/api/v1/alertmanagers")).get("activeAlertmanagers"))
+
     async def _until(self, look: Callable[[], Awaitable[int]], least: int, deadline: float, complaint: str) -> None:
         began = time.monotonic()
         while await look() < least:

@@ -6,6 +6,7 @@ tmpfs that the kernel removes), what it says in another that is kept.
 
 import asyncio
 import contextlib
+import os
 import secrets
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import Final
 import msgspec
 
 from compose import marks, part, places, processes
-from compose.limits import Limits
+from compose.limits import ALONE, Limits
 from compose.monitoring import Alertmanager, Prometheus
 from compose.pod import BackOff
 from compose.ports import Ports
@@ -236,7 +237,7 @@ class Stack:
         here = marks.here()
         configuration = Configuration(
             ports=self.ports,
-            world=here.world if here else secrets.token_hex(4),
+            world=here.world if here else f"{ALONE}{os.getpid()}-{secrets.token_hex(3)}",
             service_path=str(self.spec.service_path),
             settings=self._replica_settings(),
             logs=str(self.spec.logs),

@@ -220,12 +220,16 @@ def _found(world: str) -> tuple[list[int], list[Path], list[Path]]:
     marked = places.marked_processes()
     alive = {mark.world for pid, mark in marked.items() if places.is_alive(mark.owner) or not mark.owner}
     gone = sorted(pid for pid, mark in marked.items() if mark.world not in alive)
-    groups = [group for group in limits.groups_of() if not _belongs(group.name, alive)]
+    groups = [group for group in limits.groups_of() if not _is_used(group.name.removeprefix(limits.PREFIX), alive)]
     return gone, [folder for folder in places.our_folders() if not _is_owned(folder, alive)], groups
 
 
-def _belongs(group: str, worlds: set[str]) -> bool:
-    return any(group.startswith(f"{limits.PREFIX}{world}") for world in worlds)
+def _is_used(group: str, worlds: set[str]) -> bool:
+    """Say whether a group belongs to a world that stands, or to a stack outside of any whose process runs."""
+    if group.startswith(limits.ALONE):
+        pid = group.removeprefix(limits.ALONE).partition("-")[0]
+        return pid.isdigit() and bool(places.process_key(int(pid)))
+    return any(group.startswith(world) for world in worlds)
 
 
 def _is_owned(folder: Path, worlds: set[str]) -> bool:

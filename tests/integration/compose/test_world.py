@@ -170,15 +170,18 @@ async def test_a_sweep_removes_the_groups_of_worlds_whose_owner_is_gone_and_no_o
     assert kept.stdout is not None
     await kept.stdout.readline()
     mine, _ = limits.create(f"{kept.id}-replica-1")
+    alone, _ = limits.create(f"{limits.ALONE}{os.getpid()}-replica-1")
     abandoned, _ = limits.create("0-abandoned-replica-1")
     assert mine is not None
+    assert alone is not None
     assert abandoned is not None
 
     swept = world.sweep()
 
     assert any("amgf-0-abandoned" in line for line in swept)
     assert not any(folder.exists() for folder in abandoned.folders.values())
-    assert all(folder.exists() for folder in mine.folders.values())
+    assert all(folder.exists() for one in (mine, alone) for folder in one.folders.values())
+    alone.remove()
     kept.kill()
     await kept.wait()
     assert not any(folder.exists() for folder in mine.folders.values())

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from chaos.checks.windows import fault
 from chaos.evidence import Row
+from chaos.faults import vantage
 from chaos.probes.attempts import ATTEMPTS
 from chaos.probes.service_log import service_log
 from chaos.scenario import Case, Window
@@ -38,13 +39,18 @@ def logged_attempts(case: Case, window: Window, replica: str) -> list[Attempt]:
 
 
 def seen_attempts(case: Case, window: Window, proxy: str) -> list[Attempt]:
-    """Return the connections Toxiproxy took in front of the database while the fault lasted."""
+    """Return the connections Toxiproxy took in front of the database while the fault lasted, but for our own looks."""
     start, end = fault(window)
     return [
         Attempt(began=row.t, ended=None, row=row)
         for row in case.evidence.between(ATTEMPTS, start, end)
-        if row.data.get("proxy") == proxy and row.data.get("outcome") == "accepted"
+        if row.data.get("proxy") == proxy and row.data.get("outcome") == "accepted" and not _is_ours(row)
     ]
+
+
+def _is_ours(row: Row) -> bool:
+    """Say whether the harness made the connection: receipts and runbook steps come from an address of their own."""
+    return str(row.data.get("client", "")).startswith(f"{vantage.HOST}:") and vantage.HOST != "127.0.0.1"
 
 
 def disagreements(logged: Sequence[Attempt], seen: Sequence[Attempt], window: Window) -> list[tuple[Attempt, str]]:

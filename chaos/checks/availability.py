@@ -74,7 +74,7 @@ def generator_kept_up(*, lag_p99_seconds_max: float = 0.1, arrivals_min: int = 1
         if lag is None or len(behind) < arrivals_min:
             return unknown(f"{len(behind)} arrivals, {arrivals_min} needed")
         told = f"{len(behind)} arrivals, 99 % sent within {lag * 1000:.1f} ms of their time"
-        return (passed if lag <= lag_p99_seconds_max else unknown)(told)
+        return (passed if lag <= lag_p99_seconds_max else unknown)(told, [rows[0], rows[-1]])
 
     return judge
 

@@ -56,6 +56,11 @@ class Books:
         return [row for row in self.dump if row.data.get("table") == name and "row" in row.data]
 
     @cached_property
+    def announcements(self) -> list[Row]:
+        """The lines that say how many rows of each table were copied: where to begin to look."""
+        return [row for row in self.dump if "rows" in row.data]
+
+    @cached_property
     def writes(self) -> tuple[Operation, ...]:
         """All operations that may leave something behind."""
         return tuple(one for one in self.operations if one.kind.writes)
@@ -96,7 +101,8 @@ def no_acknowledged_proposal_lost(case: Case, *, acknowledged_min: int = ACKNOWL
     applied, absent = _resolved(books)
     return passed(
         f"{len(acknowledged_at)} acknowledged proposals are all there; {len(reads)} reads agree, {never} never read; "
-        f"of the open writes {applied} happened and {absent} did not"
+        f"of the open writes {applied} happened and {absent} did not",
+        [*books.announcements, *_cited([books.acknowledged[0], books.acknowledged[-1], reads[-1]])],
     )
 
 
@@ -125,7 +131,7 @@ def no_ghost_or_altered_proposal(case: Case, *, acknowledged_min: int = ACKNOWLE
             findings.append(failed(f"{one.proposal} is not what was acknowledged", [kept, *one.rows]))
     if findings:
         return combine([("", finding) for finding in findings[:8]])
-    return passed(f"{len(books.proposals)} stored proposals, each asked for in these bytes")
+    return passed(f"{len(books.proposals)} stored proposals, each asked for in these bytes", books.announcements)
 
 
 def retries_are_idempotent(case: Case, *, repeated_min: int = 10) -> Finding:
@@ -156,7 +162,10 @@ def retries_are_idempotent(case: Case, *, repeated_min: int = 10) -> Finding:
     if findings:
         return combine([("", finding) for finding in findings[:8]])
     reused = sum(one.kind is Kind.REUSE and one.outcome is Outcome.FAIL for one in books.writes)
-    return passed(f"{len(repeated)} keys asked again with one answer each; {reused} reuses with another body refused")
+    return passed(
+        f"{len(repeated)} keys asked again with one answer each; {reused} reuses with another body refused",
+        [*_cited(repeated[0]), *books.announcements],
+    )
 
 
 def every_proposal_has_one_event(case: Case, *, proposals_min: int = ACKNOWLEDGED_MIN) -> Finding:
@@ -173,7 +182,7 @@ def every_proposal_has_one_event(case: Case, *, proposals_min: int = ACKNOWLEDGE
     orphans = [row for row in created if str(row.data["row"]["proposal_id"]) not in books.proposals]
     if orphans:
         return failed(f"{len(orphans)} {_CREATED} events without their proposal", orphans)
-    return passed(f"{len(books.proposals)} proposals, one {_CREATED} event each")
+    return passed(f"{len(books.proposals)} proposals, one {_CREATED} event each", books.announcements)
 
 
 def _by_key(writes: Iterable[Operation]) -> dict[tuple[str, str | None], list[Operation]]:

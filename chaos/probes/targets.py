@@ -1,7 +1,7 @@
 """What the probes look at: addresses, and nothing that belongs to how the stack is run."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Targets:
         alertmanager: base address.
         notifications_port: where Alertmanager delivers; 0 takes any free port.
         database: connection string of the monitoring role, direct and not through Toxiproxy.
+        api_key: of a client, for looks that are requests; never recorded.
         replica_status: asks what runs the replicas; JSON values by replica.
         proxy_log: Toxiproxy's own log, one JSON object a line.
     """
@@ -43,6 +44,7 @@ class Targets:
     alertmanager: str | None = None
     notifications_port: int | None = None
     database: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     replica_status: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]] | None = None
     proxy_log: Path | None = None
 
@@ -64,6 +66,7 @@ def targets_of(stack: "Stack") -> Targets:
         alertmanager=f"http://127.0.0.1:{stack.ports.alertmanager}",
         notifications_port=stack.ports.receiver,
         database=stack.postgres.dsn("firewall_monitor"),
+        api_key=stack.api_key("editor"),
         replica_status=replica_status,
         proxy_log=stack.spec.logs / "toxiproxy.log",
     )

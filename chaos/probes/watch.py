@@ -11,6 +11,7 @@ from chaos.evidence import EvidenceWriter
 from chaos.probes.alerts import watch_alerts
 from chaos.probes.attempts import watch_attempts
 from chaos.probes.database_dump import dump_database
+from chaos.probes.direct import watch_direct
 from chaos.probes.export import export
 from chaos.probes.health import watch_health
 from chaos.probes.metrics import watch_metrics
@@ -69,6 +70,7 @@ class Probes:
         tasks = await self._exit.enter_async_context(asyncio.TaskGroup())
         self._samplers = [
             tasks.create_task(watch_health(targets, writer), name="probe: health"),
+            tasks.create_task(watch_direct(targets, writer), name="probe: direct requests"),
             tasks.create_task(watch_metrics(targets, writer), name="probe: metrics"),
             tasks.create_task(watch_alerts(targets, writer), name="probe: alerts"),
             tasks.create_task(watch_sessions(targets, writer), name="probe: sessions"),

@@ -50,6 +50,9 @@ DB_QUERY_DURATION = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 DB_ZOMBIES = Gauge("firewall_db_zombies", "Units of work that were answered for at the deadline and still run.")
+DB_REPEATED_UNITS = Counter(
+    "firewall_db_repeated_units_total", "Units of work run again because their connection was lost before COMMIT."
+)
 DB_CONNECT_ATTEMPTS = Counter(
     "firewall_db_connect_attempts_total", "Attempts of the reconnection driver, by outcome.", ("outcome",)
 )

@@ -48,6 +48,8 @@ STABLE_SECONDS: Final = 5.0
 FIRST_FILL_SECONDS: Final = 2.0
 RESOLVER_SECONDS: Final = 0.5
 RETRY_AFTER_SECONDS_MAX: Final = 30.0
+LOST: Final = "lost"
+"""Why a unit was unavailable: its connection went away before COMMIT was sent."""
 CIRCUIT_EVENTS: Final = {
     State.CLOSED: "circuit_closed",
     State.HALF_OPEN: "circuit_half_open",
@@ -160,7 +162,7 @@ class Database:
         await self._first_attempt_over.wait()
 
     async def read(self, operation: str, work: Work[Result], *, deadline: Deadline) -> Result:
-        """Run `work` on a connection in autocommit mode.
+        """Run `work` on a connection in autocommit mode; once more if the connection is lost under it.
 
         Raises:
             DatabaseUnavailable: nothing was begun, or the answer was lost; reading again is safe.
@@ -170,6 +172,8 @@ class Database:
 
     async def transact(self, operation: str, work: Work[Result], *, deadline: Deadline) -> Result:
         """Run `work` in one transaction; return after COMMIT was answered, never before.
+
+        `work` may be run twice, the first time without effect: see `_run`.
 
         Raises:
             DatabaseUnavailable: nothing was done.
@@ -181,6 +185,20 @@ class Database:
     # --- units of work -----------------------------------------------------------------------------------------
 
     async def _run(self, operation: str, work: Work[Result], *, effect: Effect, deadline: Deadline) -> Result:
+        """Run a unit; when its connection was lost before COMMIT was sent, run it once more.
+
+        Nothing was done then, so the second run is not a second effect: the unit takes its place in the waiting room
+        like any other that finds the database gone, within the same deadline.
+        """
+        try:
+            return await self._run_once(operation, work, effect=effect, deadline=deadline)
+        except DatabaseUnavailable as error:
+            if error.reason != LOST:
+                raise
+        metrics.DB_REPEATED_UNITS.inc()
+        return await self._run_once(operation, work, effect=effect, deadline=deadline)
+
+    async def _run_once(self, operation: str, work: Work[Result], *, effect: Effect, deadline: Deadline) -> Result:
         generation, connection, permit = await self._admit(deadline)
         loop = asyncio.get_running_loop()
         unit = _Unit(operation, effect, generation, connection, permit, loop.create_future())
@@ -283,7 +301,7 @@ class Database:
         if is_lost(error):
             metrics.DB_ERRORS.labels("connection").inc()
             (unit.permit.failed if self._lose(unit.generation, error) else unit.permit.released)()
-            answer: Exception = OutcomeUnknown() if unit.commit_sent else self._unavailable("lost")
+            answer: Exception = OutcomeUnknown() if unit.commit_sent else self._unavailable(LOST)
         else:
             # The database answered, whatever it said; or it was not asked, and a rule of ours refused.
             unit.permit.succeeded()

@@ -12,7 +12,7 @@ JSON object with ``t``: seconds (float) of CLOCK_MONOTONIC since the scenario's 
 | ``undo.jsonl`` | undo ledger | intent before the act, completion after it (fsync) |
 | ``history.jsonl`` | traffic | ``{t, op, type: invoke|ok|fail|info, kind, stream?, ...}``: what clients saw |
 | ``samples/health.jsonl`` | probe | ``{t, replica, path, status, ms, error}`` |
-| ``samples/direct.jsonl`` | probe | ``{t, replica, status, code, retry_after, ms}``: a client's request, past the proxy |
+| ``samples/direct.jsonl`` | probe | ``{t, replica, status, code, retry_after, ms}``: a request past the proxy |
 | ``samples/metrics.jsonl`` | probe | ``{t, replica, series: {sample: value}}`` or ``{t, replica, error}`` |
 | ``samples/alerts.jsonl`` | probe | ``{t, alerts: [{name, state: active|suppressed, inhibited_by, labels}]}`` |
 | ``samples/sessions.jsonl`` | probe | ``{t, sessions: {"replica-1": 4, ...}}`` or ``{t, error}`` (pg_stat_activity) |

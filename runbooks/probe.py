@@ -80,8 +80,9 @@ def probe_metric(name: str, addresses: list[str]) -> int:
 
 
 def greet(host: str, port: int) -> str:
-    """Return how far a greeting gets. On a stack of this machine's own it comes from an address of its own, so that
-    nobody who counts the service's connections counts this one.
+    """Return how far a greeting gets.
+
+    On this machine it comes from an address of its own, so that nobody counts it among the service's connections.
     """
     source = (OWN_ADDRESS, 0) if sys.platform == "linux" and host.startswith("127.") else None
     try:

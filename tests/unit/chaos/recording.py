@@ -11,8 +11,8 @@ from chaos.history import HISTORY
 from chaos.probes.alerts import ALERTS
 from chaos.probes.attempts import ATTEMPTS
 from chaos.probes.database_dump import DATABASE
-from chaos.probes.health import HEALTH, PATHS
 from chaos.probes.direct import DIRECT
+from chaos.probes.health import HEALTH, PATHS
 from chaos.probes.metrics import METRICS
 from chaos.probes.replicas import REPLICAS
 from chaos.probes.sessions import SESSIONS

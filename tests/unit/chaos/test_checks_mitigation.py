@@ -296,6 +296,14 @@ def test_a_circuit_that_was_open_before_the_fault_proves_nothing(tmp_path: Path)
     assert judged("circuit", tmp_path, open_before).verdict is Verdict.UNKNOWN
 
 
+def test_refusals_of_a_circuit_nobody_looked_at_are_unknown(tmp_path: Path) -> None:
+    def without_metrics(recording: Recording) -> None:
+        looked_at(recording)
+        recording.direct(0, 30, status=503, retry_after="1", ms=4)
+
+    assert judged("refusals", tmp_path, without_metrics).verdict is Verdict.UNKNOWN
+
+
 def test_the_clock_of_mitigation_tells_not_seen_from_not_looked(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
     assert mitigated_after(recording.case(), WINDOW) == (None, ())

@@ -80,6 +80,7 @@ def test_refusals_that_are_right_and_suppressed_alerts_do_not_count(recording: R
     recording.calm(0, 10)
     recording.operation(8, kind="reuse", answer="fail", status=422)
     recording.operation(8, kind="retry", answer="fail", status=409)
+    recording.operation(8, kind="propose", answer="fail", status=409)
     recording.alerts(8, 9, HighServerErrorRate="suppressed")
 
     assert reasons(recording) == ""

@@ -12,6 +12,7 @@ import pytest
 from chaos.evidence import Evidence, EvidenceWriter, Origin, Row
 from chaos.probes.alerts import ALERTS, PENDING, watch_alerts
 from chaos.probes.attempts import ATTEMPTS, attempt_of, watch_attempts
+from chaos.probes.direct import DIRECT, watch_direct
 from chaos.probes.export import PROMETHEUS, export
 from chaos.probes.follower import LineFollower
 from chaos.probes.health import HEALTH, watch_health
@@ -183,6 +184,22 @@ async def test_a_database_that_is_away_is_an_error_row_without_its_address(write
 
     assert all("error" in row.data for row in rows(writer, SESSIONS))
     assert "canary-secret" not in (writer.folder / SESSIONS).read_text()
+
+
+@pytest.mark.anyio
+async def test_a_replica_is_asked_directly_and_its_refusal_is_recorded_without_the_key(writer: EvidenceWriter) -> None:
+    async def refuse(question: Question) -> Answer:
+        known = question.headers.get("x-api-key") == "canary-secret"
+        return Answer(503 if known else 401, {"code": "database-unavailable"}, {"retry-after": "4"})
+
+    async with serving(refuse) as address:
+        targets = Targets(replicas=(ReplicaTarget("replica-1", address, address),), api_key="canary-secret")
+        watch = watch_direct(targets, writer, period_seconds=0.02)
+        await while_watching(watch, lambda: bool(rows(writer, DIRECT)))
+
+    row = rows(writer, DIRECT)[0].data
+    assert (row["status"], row["code"], row["retry_after"]) == (503, "database-unavailable", "4")
+    assert "canary-secret" not in (writer.folder / DIRECT).read_text() + repr(targets)
 
 
 @pytest.mark.anyio

@@ -82,7 +82,7 @@ class Engine:
         )
         for name, reason in self.plan.skipped.items():
             self.journal.write(Event.INJECTION_SKIPPED, injection=name, reason=reason)
-        async with Stack.start(self._stack_spec(), progress=_say_progress) as stack:  # 1. the world
+        async with Stack.start(self._stack_spec(), progress=self._say_progress) as stack:  # 1. the world
             self.journal.write(Event.WORLD_UP, replicas=list(stack.replica_names()))
             async with (
                 operator.serving(stack) as self._variables,
@@ -105,11 +105,9 @@ class Engine:
             await self._hold_without_fault(injection)
             return
         self.journal.write(Event.INJECTION_STARTED, injection=name, kind=fault.kind, parameters=fault.parameters())
-        begun = self.evidence.origin.elapsed()
         try:
             async with self.undo_ledger.injected(fault, stack, injection=name):  # 4. inject
-                # All clocks start before the act: it takes a moment, and may bite at its beginning.
-                self.journal.write(Event.INJECTED, injection=name, t=begun)
+                self.journal.write(Event.INJECTED, injection=name)
                 if injection.load is not None:
                     traffic.change_load(self.scenario.load_during(injection))
                 if await self._take_receipt(injection, stack, proves="bite"):
@@ -120,7 +118,7 @@ class Engine:
                 if injection.undone_by_runbook:
                     await self._run_runbook(injection, Stage.REPAIR)
         except UndoFailed as failure:
-            _say_progress(f"undo failed: {failure}")  # the receipt says the same, with evidence
+            self._say_progress(f"undo failed: {failure}")  # the receipt says the same, with evidence
         finally:
             is_gone = await to_its_end(self._take_receipt(injection, stack, proves="undo"))  # 6. undone
         self.journal.write(Event.RECOVERY_STARTED, injection=name)
@@ -182,7 +180,7 @@ class Engine:
         for step in self.runbook.at(stage, injection.runbook_steps):
             result = await runbook.run_step(step, stage=stage, environment=self._variables)
             self.evidence.append("runbook.jsonl", {"injection": injection.name, **result.as_row()})
-            _say_progress(f"runbook step {step.number} {stage.value}: {result.reason}", injection=injection.name)
+            self._say_progress(f"runbook step {step.number} {stage.value}: {result.reason}", injection=injection.name)
 
     def _steady_state(self, stack: Stack, *, alerts_allowed: frozenset[str] = frozenset()) -> SteadyState:
         return SteadyState.expected(
@@ -220,6 +218,9 @@ class Engine:
                 run_label=self.plan.run_id,
             )
         )
+
+    def _say_progress(self, text: str, **facts: Any) -> None:
+        _say({"t": self.evidence.origin.elapsed(), "event": "progress", "text": text, **facts})
 
     def _write_receipt(self, injection: Injection, proves: str, observation: Observation) -> None:
         self.evidence.append(
@@ -267,10 +268,6 @@ def _say(row: Mapping[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody listens any more: the abort is on its way
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
         sys.stdout.flush()
-
-
-def _say_progress(text: str, **facts: Any) -> None:
-    _say({"event": "progress", "text": text, **facts})
 
 
 async def main(folder: Path) -> int:

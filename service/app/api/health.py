@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 from litestar import Controller, Response, get
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 
 from app.resilience.breaker import State
@@ -104,25 +105,25 @@ class HealthController(Controller):
     tags = ("health",)
 
     @get("/", summary="Everything at once", responses=_unwell(Health))
-    async def all(self, checks: Checks) -> Response[Health]:
+    async def all(self, checks: NamedDependency[Checks]) -> Response[Health]:
         """Answer 200, or 503 with what is degraded."""
         status, health = checks.all()
         return Response(health, status_code=status)
 
     @get("/live", summary="Does the process work?", responses=_unwell(Verdict))
-    async def live(self, checks: Checks) -> Response[Verdict]:
+    async def live(self, checks: NamedDependency[Checks]) -> Response[Verdict]:
         """Answer 200 unless the event loop stalls; a lost database changes nothing here."""
         status, verdict = checks.live()
         return Response(verdict, status_code=status)
 
     @get("/ready", summary="Does it want traffic?", responses=_unwell(Verdict))
-    async def ready(self, checks: Checks) -> Response[Verdict]:
+    async def ready(self, checks: NamedDependency[Checks]) -> Response[Verdict]:
         """Answer 503 within 2 s of losing the database, while draining, or with another schema."""
         status, verdict = checks.ready()
         return Response(verdict, status_code=status)
 
     @get("/startup", summary="Has it started?", responses=_unwell(Verdict))
-    async def startup(self, checks: Checks) -> Response[Verdict]:
+    async def startup(self, checks: NamedDependency[Checks]) -> Response[Verdict]:
         """Answer 503 until the database was there once, with the right schema."""
         status, verdict = checks.started()
         return Response(verdict, status_code=status)

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Operation
-from litestar.params import Parameter
+from litestar.params import FromPath, HeaderParameter, QueryParameter
 
 from app.api import dependencies, facts
 from app.api.problems import MEDIA_TYPE, Problem
@@ -111,12 +112,12 @@ class ProposalsController(Controller):
     async def create(
         self,
         request: Request[Any, Any, Any],
-        stage: Proposals,
-        limits: HttpLimits,
+        stage: NamedDependency[Proposals],
+        limits: NamedDependency[HttpLimits],
         idempotency_key: Annotated[
             str | None,
-            Parameter(
-                header="Idempotency-Key",
+            HeaderParameter(
+                name="Idempotency-Key",
                 required=True,
                 description="Your name for this attempt: sent twice with one body, done once.",
             ),
@@ -151,10 +152,10 @@ class ProposalsController(Controller):
     async def index(
         self,
         request: Request[Any, Any, Any],
-        stage: Proposals,
-        limits: HttpLimits,
-        limit: Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="How many at most.")] = LIMIT_DEFAULT,
-        cursor: Annotated[str | None, Parameter(description="`next_cursor` of the page before.")] = None,
+        stage: NamedDependency[Proposals],
+        limits: NamedDependency[HttpLimits],
+        limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="How many at most.")] = LIMIT_DEFAULT,
+        cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")] = None,
     ) -> Response[bytes]:
         """Answer a page; `next_cursor` is null on the last one."""
         position = NEWEST
@@ -177,7 +178,9 @@ class ProposalsController(Controller):
         },
         role="viewer",
     )
-    async def show(self, request: Request[Any, Any, Any], stage: Proposals, proposal_id: UUID) -> Response[bytes]:
+    async def show(
+        self, request: Request[Any, Any, Any], stage: NamedDependency[Proposals], proposal_id: FromPath[UUID]
+    ) -> Response[bytes]:
         """Answer the proposal with its fields as they were received."""
         deadline = facts.of(request.scope).deadline
         proposal = await stage.get(ProposalId(proposal_id), deadline=deadline)

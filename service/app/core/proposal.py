@@ -11,8 +11,9 @@ from app.core.identifiers import Principal, ProposalId
 from app.core.strict_json import NUMBER_MAX, Document, pointer_of
 from app.errors import Flaw, InvalidProposal
 
-SLUG_PATTERN: Final = "^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)*$"
-POINTER_PATTERN: Final = "^(?:/(?:[^~/]|~[01])*)*$"
+SLUG_PATTERN: Final = "^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)*(?!\\n)$"
+POINTER_PATTERN: Final = "^(?:/(?:[^~/]|~[01])*)*(?!\\n)$"
+"""`$` alone also matches before a final line break."""
 TARGET_CHARACTERS_MAX: Final = 128
 OPERATIONS_MAX: Final = 1_000
 RATIONALE_CHARACTERS_MAX: Final = 8_192

@@ -9,6 +9,7 @@ stop, wait 5 s for it and 5 s for the query (reliability.md finding 2).
 import contextlib
 import os
 import socket
+import traceback
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Protocol, Self
 
@@ -68,8 +69,12 @@ class GatedConnection(AsyncConnection[Row]):
         await gate.pass_through()
         try:
             return await super().connect(conninfo, password=password.reveal().decode(), **kwargs)
-        except psycopg.Error as error:
-            gate.report_failure(error)
+        except BaseException as error:
+            # psycopg's frames hold the half-made connection in a cycle with the error: until the garbage collector came
+            # by, the kernel would go on knocking at a door that we have given up on.
+            traceback.clear_frames(error.__traceback__)
+            if isinstance(error, psycopg.Error):
+                gate.report_failure(error)
             raise
 
 

@@ -3,9 +3,9 @@
 When the database is lost the whole generation goes: no stale connection is tried one by one with a backoff of its own,
 and a result of an old generation can never speak for the new one.
 
-psycopg_pool keeps the minimum, grows and shrinks; it may only do so on a database that gave a sign of life within the
-last `SIGN_OF_LIFE_SECONDS`, so that a database that has fallen silent is not asked for more connections. Its own
-reconnection never runs: the first failure to connect ends the generation.
+psycopg_pool keeps the minimum, grows and shrinks; but each new connection waits until the database answers somebody
+else first, so that one that has fallen silent is not asked for more connections. Its own reconnection never runs: the
+first failure to connect ends the generation.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ from app.resilience.deadline import Clock
 from app.settings import DatabasePolicy
 from app.storage.connection import Connection, GatedConnection, cut
 
-SIGN_OF_LIFE_SECONDS: Final = 0.25
 CLOSE_SECONDS: Final = 5.0
 
 
@@ -44,9 +43,8 @@ class Generation:
         self.number = number
         self.sentinel = sentinel
         self.opened_at = clock()
-        self._clock = clock
         self._on_failure = on_failure
-        self._last_sign = clock()
+        self._is_filling = True
         self._awaiting_sign: asyncio.Future[None] | None = None
         self._lost = False
         self._failure: psycopg.Error | None = None
@@ -85,6 +83,7 @@ class Generation:
             raise (self._failure or error) from None
         if self._failure is not None:
             raise self._failure
+        self._is_filling = False
 
     async def take(self, seconds: float) -> Connection:
         """Return a connection of the pool.
@@ -106,7 +105,6 @@ class Generation:
 
     def sign_of_life(self) -> None:
         """Note that the database has just answered."""
-        self._last_sign = self._clock()
         self._wake()
 
     def lose(self) -> None:
@@ -124,12 +122,12 @@ class Generation:
             await self._pool.close(CLOSE_SECONDS)
 
     async def pass_through(self) -> None:
-        """Wait for a fresh sign of life (the gate of `GatedConnection`).
+        """Wait for the next sign of life (the gate of `GatedConnection`).
 
         Raises:
             GenerationLost: if there will be none.
         """
-        while not self._lost and self._clock() - self._last_sign > SIGN_OF_LIFE_SECONDS:
+        if not self._is_filling and not self._lost:
             if self._awaiting_sign is None:
                 self._awaiting_sign = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._awaiting_sign)

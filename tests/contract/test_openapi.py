@@ -1,0 +1,158 @@
+"""What the service answers is what its OpenAPI document says, whatever is sent (Schemathesis, bounded).
+
+Raw bytes that no schema can describe (bad UTF-8, broken HTTP) are in the tables of tests/integration/service.
+"""
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app.main import Service
+from app.settings import DatabasePolicy
+from tests.integration.service.running import Server, serving, settings_for
+
+pytestmark = pytest.mark.integration
+
+EXAMPLES = 40
+"""For each of the seven operations: some 20 s; the nightly run takes more."""
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+)
+
+
+class OneLoop:
+    """The service on an event loop of its own; an ASGI application that may be called from any other."""
+
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        self._service = service
+        self._loop = loop
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        body = await receive()
+        sent: list[Any] = []
+
+        async def answer() -> None:
+            async def collect(message: Any) -> None:
+                sent.append(message)
+
+            async def given() -> Any:
+                return body
+
+            await self._service.application(scope, given, collect)
+
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answer(), self._loop))
+        for message in sent:
+            await send(message)
+
+
+@pytest.fixture(scope="module")
+def api(server: Server, editor_key: str) -> Iterator[Any]:
+    loop = asyncio.new_event_loop()
+    ready: list[Service] = []
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        policy = settings_for(server.address(), DatabasePolicy(), request_deadline_seconds=10)
+        async with serving(policy) as client:
+            ready.append(client.service)
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 15
+    while not ready:
+        assert time.monotonic() < deadline, "the service did not start"
+        thread.join(0.05)
+    schema = schemathesis.openapi.from_asgi(
+        "/schema/openapi.json",
+        OneLoop(ready[0], loop),
+        headers={"X-API-Key": editor_key, "Host": "firewall.test"},
+    )
+    yield schema
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(10)
+
+
+OPERATIONS = (
+    "POST /api/v1/proposals",
+    "GET /api/v1/proposals",
+    "GET /api/v1/proposals/{proposal_id}",
+    "GET /health",
+    "GET /health/live",
+    "GET /health/ready",
+    "GET /health/startup",
+)
+
+
+def operations(api: Any) -> dict[str, Any]:
+    return {found.ok().label: found.ok() for found in api.get_all_operations()}
+
+
+def test_the_document_names_every_route(api: Any) -> None:
+    assert sorted(operations(api)) == sorted(OPERATIONS)
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_answers_are_as_documented(api: Any, editor_key: str, label: str) -> None:
+    operation = operations(api)[label]
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
+    def answers_as_documented(case: Any) -> None:
+        headers = {"X-API-Key": editor_key, "Host": "firewall.test"}
+        if label.startswith("POST"):
+            headers["Idempotency-Key"] = secrets.token_hex(8)
+        case.call_and_validate(headers=headers, checks=CHECKS)
+
+    answers_as_documented()
+
+
+def test_proposals_as_the_schema_describes_them_are_accepted(api: Any, editor_key: str) -> None:
+    operation = operations(api)["POST /api/v1/proposals"]
+    statuses: list[int] = []
+
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+    )
+    def collect(case: Any) -> None:
+        headers = {"X-API-Key": editor_key, "Host": "firewall.test", "Idempotency-Key": secrets.token_hex(8)}
+        statuses.append(case.call(headers=headers).status_code)
+
+    collect()
+
+    # Beyond what a schema can say: NUL, big numbers inside values, keys that are not NFC (400); 1.0 for 1 (422).
+    assert set(statuses) <= {201, 400, 422}
+    assert statuses.count(201) > EXAMPLES // 2

@@ -1,0 +1,205 @@
+"""PostgreSQL for the tests of the service, and the service inside the test's process, on structs, not variables."""
+
+import asyncio
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from app.main import Service, create_service
+from app.settings import (
+    DatabaseAddress,
+    DatabasePolicy,
+    HttpPolicy,
+    KeyPolicy,
+    Secret,
+    ServerPolicy,
+    Settings,
+)
+from compose import postgres
+from compose.ports import Ports
+from compose.postgres_template import APPLICATION, DATABASE, OWNER, SUPERUSER
+
+SERVICE = Path(__file__).resolve().parents[3] / "service"
+PEPPER = "of-the-integration-tests-" + "x" * 20
+
+QUICK = DatabasePolicy(
+    statement_timeout_seconds=0.6,
+    lock_timeout_seconds=0.5,
+    pool_wait_seconds=0.3,
+    backoff_initial_seconds=0.1,
+    backoff_max_seconds=0.4,
+    wait_seconds=0.4,
+    waiters_max=16,
+    probe_interval_seconds=0.2,
+    probe_timeout_seconds=0.2,
+)
+"""The documented policy, with shorter lengths: nothing here measures time of the machine by its own bounds."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The running PostgreSQL, migrated, and where commands find their secrets."""
+
+    postgres: postgres.Postgres
+    secrets: Path
+
+    def address(self, *, port: int | None = None) -> DatabaseAddress:
+        password = self.postgres.password_file(APPLICATION).read_bytes().strip()
+        return DatabaseAddress(
+            host="127.0.0.1",
+            port=port or self.postgres.port,
+            name=DATABASE,
+            user=APPLICATION,
+            password=Secret(password),
+        )
+
+    def environ(self, **more: str) -> dict[str, str]:
+        given = {
+            "DATABASE_HOST": "127.0.0.1",
+            "DATABASE_PORT": str(self.postgres.port),
+            "DATABASE_PASSWORD_FILE": str(self.postgres.password_file(APPLICATION)),
+            "MIGRATOR_PASSWORD_FILE": str(self.postgres.password_file(OWNER)),
+            "API_KEY_PEPPER_FILE": str(self.secrets / "pepper"),
+            **more,
+        }
+        return {"PYTHONPATH": str(SERVICE), **{f"FIREWALL_{name}": value for name, value in given.items()}}
+
+    def command(self, module: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            env=self.environ(**more),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def connect(self, role: str = SUPERUSER) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.postgres.dsn(role), autocommit=True)
+
+    def key(self, *roles: str) -> str:
+        arguments = [part for role in roles for part in ("--role", role)]
+        done = self.command("app.security.api_keys", "create", "--principal", "tester", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@contextmanager
+def _running(folder: Path) -> Iterator[Server]:
+    with asyncio.Runner() as runner:
+        running = postgres.running(folder, port=Ports.free().database)
+        made = Server(runner.run(running.__aenter__()), folder)
+        try:
+            postgres.write_secret(folder / "pepper", PEPPER)
+            yield made
+        finally:
+            runner.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with _running(tmp_path_factory.mktemp("postgres")) as made:
+        done = made.command("app.migrations.apply")
+        assert done.returncode == 0, done.stderr
+        yield made
+
+
+@pytest.fixture(scope="session")
+def bare_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with _running(tmp_path_factory.mktemp("bare-postgres")) as made:
+        yield made
+
+
+@pytest.fixture
+def bare_server(bare_servers: Server) -> Server:
+    """A server whose database is empty."""
+    with bare_servers.connect() as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'firewall_owner'")
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute(f"CREATE SCHEMA public AUTHORIZATION {OWNER}")
+        connection.execute(f"GRANT USAGE ON SCHEMA public TO {APPLICATION}")
+    return bare_servers
+
+
+@pytest.fixture(scope="session")
+def editor_key(server: Server) -> str:
+    return server.key("editor")
+
+
+@pytest.fixture(scope="session")
+def viewer_key(server: Server) -> str:
+    return server.key("viewer")
+
+
+def settings_for(address: DatabaseAddress, policy: DatabasePolicy = QUICK, **http: Any) -> Settings:
+    return Settings(
+        environment="development",
+        server=ServerPolicy(
+            host="127.0.0.1", port=0, metrics_port=0, drain_seconds=0, grace_seconds=1, log_level="warning"
+        ),
+        http=HttpPolicy(
+            **{"replica": "replica-1", "request_deadline_seconds": 0.8, "allowed_hosts": ("firewall.test",), **http}
+        ),
+        database=address,
+        database_policy=policy,
+        keys=KeyPolicy(pepper=Secret(PEPPER.encode())),
+    )
+
+
+@dataclass(frozen=True)
+class Client:
+    """The service without sockets: requests go straight into the application."""
+
+    service: Service
+    http: httpx.AsyncClient
+
+    async def propose(self, key: str, *, name: str | None = None, **change: Any) -> httpx.Response:
+        return await self.http.post(
+            "/api/v1/proposals",
+            json={**PROPOSAL, **change},
+            headers={"X-API-Key": key, "Idempotency-Key": name or secrets.token_hex(8)},
+        )
+
+
+PROPOSAL: dict[str, Any] = {
+    "target": "agents/router",
+    "base_version": 0,
+    "patch": [{"op": "replace", "path": "/a", "value": 1.5}],
+    "rationale": "because",
+}
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Client]:
+    """Run the service until the block ends."""
+    service = create_service(settings, clock=time.monotonic)
+    application: Any = service.application
+    transport = httpx.ASGITransport(application, client=("127.0.0.1", 50_000))
+    async with service.database, httpx.AsyncClient(transport=transport, base_url="http://firewall.test") as http:
+        await service.database.first_attempt()
+        yield Client(service, http)
+
+
+async def eventually(claim: Callable[[], bool | Awaitable[bool]], *, within_seconds: float) -> float:
+    """Return how long it took until the claim held."""
+    began = time.monotonic()
+    while True:
+        holds = claim()
+        if holds if isinstance(holds, bool) else await holds:
+            return time.monotonic() - began
+        assert time.monotonic() - began < within_seconds, f"not within {within_seconds} s"
+        await asyncio.sleep(0.01)
+
+
+def with_policy(**changes: Any) -> DatabasePolicy:
+    return replace(QUICK, **changes)

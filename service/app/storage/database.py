@@ -9,6 +9,7 @@ each unit that our own deadline ended, each request that waited in vain.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -47,6 +48,7 @@ STABLE_SECONDS: Final = 5.0
 """A database that was there for less is flapping: the backoff goes on where it was."""
 FIRST_FILL_SECONDS: Final = 2.0
 RESOLVER_SECONDS: Final = 0.5
+CLOSE_SECONDS: Final = 10.0
 RETRY_AFTER_SECONDS_MAX: Final = 30.0
 LOST: Final = "lost"
 """Why a unit was unavailable: its connection went away before COMMIT was sent."""
@@ -139,7 +141,10 @@ class Database:
         if self._generation is not None:
             generation, self._generation = self._generation, None
             await generation.close()
-        await self._stack.__aexit__(None, None, None)
+        # Units end by their deadlines; this bound is for what none of us foresaw.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._stack.__aexit__(None, None, None)
 
     # --- what others see ---------------------------------------------------------------------------------------
 

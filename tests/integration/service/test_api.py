@@ -14,6 +14,8 @@ import psycopg
 import pytest
 
 from app import log
+from app.core.identifiers import Principal
+from app.storage.idempotency import Scope
 from tests.integration.service.relay import Mode, relay
 from tests.integration.service.running import PROPOSAL, Client, Server, eventually, serving, settings_for, with_policy
 
@@ -95,6 +97,21 @@ async def test_a_hundred_at_once_with_one_key_are_one_proposal(client: Client, s
             "SELECT count(*) FROM idempotency_records WHERE key = %s AND location = %s", [name, location]
         ).fetchone()
     assert found == (1,)
+
+
+async def test_while_the_first_request_with_a_key_runs_the_second_is_told_so(
+    client: Client, server: Server, editor_key: str
+) -> None:
+    name = secrets.token_hex(8)
+    scope = Scope(principal=Principal("tester"), method="POST", route=PATH, key=name)
+    with server.connect() as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [scope.lock()])
+
+        answer = await client.propose(editor_key, name=name)
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "idempotency-in-progress")
+    assert answer.headers["retry-after"] == "1"
+    assert (await client.propose(editor_key, name=name)).status_code == 201
 
 
 async def test_pages_show_everything_once_newest_first(client: Client, editor_key: str) -> None:

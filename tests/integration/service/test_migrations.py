@@ -106,6 +106,20 @@ def test_a_migration_that_fails_leaves_nothing_and_names_itself(bare_server: Ser
     assert [row[0] for row in catalogue(bare_server)] == ["api_keys"]
 
 
+def test_a_version_and_the_record_of_it_are_kept_together_or_not_at_all(bare_server: Server) -> None:
+    with bare_server.connect() as connection:
+        connection.execute("SET ROLE firewall_owner")
+        connection.execute("CREATE TABLE schema_versions (id text PRIMARY KEY, checksum text CHECK (false))")
+
+    done = bare_server.command("app.migrations.apply")
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        "0001_proposals failed (SQLSTATE 23514); nothing of it was kept\n",
+    )
+    assert catalogue(bare_server) == []
+
+
 def test_without_a_database_the_command_says_so(bare_server: Server) -> None:
     done = bare_server.command("app.migrations.status", DATABASE_PORT="1")
 

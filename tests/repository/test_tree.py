@@ -54,6 +54,20 @@ def test_entry_points_are_executable_scripts(name: str) -> None:
     assert os.access(path, os.X_OK), f"chmod +x {name}"
 
 
+@pytest.mark.parametrize("mode", BUILT, ids=lambda mode: mode.id)
+def test_one_slug_names_everything_of_a_built_mode(mode: FailureMode) -> None:
+    wanted = [
+        f"chaos/scenarios/{mode.slug}.py",
+        f"runbooks/{mode.slug}.md",
+        f"tests/failure_modes/test_{mode.slug}.py",
+        f"slo/spec/expectations/{mode.id.lower()}.yaml",
+    ]
+
+    missing = [name for name in wanted if not (ROOT / name).is_file()]
+
+    assert not missing, f"{mode.id} is not in NOT_BUILT (chaos/matrix.py), so add {', '.join(missing)}"
+
+
 @pytest.mark.parametrize("profile", ["documented", "fast"])
 @pytest.mark.parametrize("mode", [mode for mode in BUILT if mode.alerts], ids=lambda mode: mode.id)
 def test_the_alert_group_of_a_built_mode_carries_its_slug(mode: FailureMode, profile: str) -> None:

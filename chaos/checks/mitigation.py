@@ -16,7 +16,7 @@ from chaos.scenario import Case, Finding, Window
 
 _CLOSED, _OPEN = 0.0, 2.0
 _UNAVAILABLE = 503
-_REFUSALS_FAST_SHARE = 0.9  # the half-open probe is a request too, and it may wait for its deadline
+_REFUSALS_FAST_SHARE = 0.95  # the half-open probe is a request too, and it may wait for its deadline
 
 
 def attempts_follow_backoff(schedule: Schedule, *, attempts_min: int = 3, seen_from_outside: bool) -> WindowCheck:
@@ -132,7 +132,7 @@ def refusals_are_fast(*, answer_seconds: float, answers_min: int = 10, dependenc
         if len(slow) > allowed:
             return failed(f"{len(slow)} of {len(looks)} answers took more than {answer_seconds * 1000:g} ms", slow)
         typical = quantile([row.data["ms"] for row in looks], _REFUSALS_FAST_SHARE)
-        return passed(f"{len(looks)} refusals with Retry-After, 90 % within {typical:.0f} ms", [opened, looks[0]])
+        return passed(f"{len(looks)} refusals with Retry-After, 95 % within {typical:.0f} ms", [opened, looks[0]])
 
     return judge
 

@@ -11,7 +11,6 @@ from chaos.checks import windows
 from chaos.checks.findings import WindowCheck, failed, passed, seconds, unknown
 from chaos.evidence import Row
 from chaos.history import HISTORY, Operation, dropped, lags, operations, quantile
-from chaos.probes.health import FRONT, HEALTH
 from chaos.probes.metrics import FRONT_METRICS, sample_name
 from chaos.scenario import Case, Check, Finding, Window
 from slo import budget
@@ -101,7 +100,7 @@ def budget_is_kept(*, share_max: float, requests_min: int = 200) -> WindowCheck:
 
 
 def client_and_proxy_agree(*, difference_share_max: float = 0.01, requests_min: int = 200) -> Check:
-    """The proxy in front counted as many answers of each class as the clients saw, the probes' own included.
+    """The proxy in front counted as many answers of each class as the clients saw.
 
     Compared between the proxy's first and last sample. What is under way at either end may differ.
     """
@@ -112,7 +111,7 @@ def client_and_proxy_agree(*, difference_share_max: float = 0.01, requests_min: 
             return unknown("the proxy's counters were not read twice")
         first, last = samples[0], samples[-1]
         history = operations(case.evidence.rows(HISTORY))
-        seen = _seen(case, history, first.t, last.t)
+        seen = [one.status for one in history if one.status is not None and first.t <= (one.completed or 0.0) < last.t]
         if len(seen) < requests_min:
             return unknown(f"{len(seen)} answers between the proxy's samples, {requests_min} needed")
         under_way = sum(one.invoked <= at < (one.completed or at + 1) for one in history for at in (first.t, last.t))
@@ -129,17 +128,6 @@ def client_and_proxy_agree(*, difference_share_max: float = 0.01, requests_min: 
         return (failed if wrong else passed)("; ".join(told), [first, last])
 
     return judge
-
-
-def _seen(case: Case, history: Sequence[Operation], start: float, end: float) -> list[int]:
-    """Return the status of every answer that came through the proxy, those of the health probe included."""
-    answers = [one.status for one in history if one.status is not None and start <= (one.completed or 0.0) < end]
-    looks = [
-        int(row.data["status"])
-        for row in case.evidence.between(HEALTH, start, end)
-        if row.data["replica"] == FRONT and row.data.get("status") is not None
-    ]
-    return answers + looks
 
 
 def _counted(first: Row, last: Row, status_class: str) -> float | None:

@@ -1,7 +1,8 @@
-"""Asks every replica's health endpoints directly, four times a second, and the proxy in front as users see it.
+"""Asks every replica's health endpoints directly, four times a second.
 
-Writes ``samples/health.jsonl``: ``{t, replica, path, status, ms}`` or ``{t, replica, path, error, ms}``; the proxy in
-front stands there as the replica ``front``.
+Never through the proxy in front: it counts every 5xx as an answer to a client, and probes are none.
+
+Writes ``samples/health.jsonl``: ``{t, replica, path, status, ms}`` or ``{t, replica, path, error, ms}``.
 """
 
 import asyncio
@@ -14,9 +15,7 @@ from chaos.probes.targets import Targets
 from chaos.wire import Connections
 
 HEALTH = "samples/health.jsonl"
-FRONT = "front"
 PATHS = ("/health", "/health/ready", "/health/live")
-_FRONT_PATHS = ("/health/ready",)
 
 
 async def watch_health(
@@ -24,8 +23,6 @@ async def watch_health(
 ) -> None:
     """Sample until cancelled; every (replica, path) has a loop of its own, so one that hangs stops no other."""
     looks = [(replica.name, replica.address, path) for replica in targets.replicas for path in PATHS]
-    if targets.front is not None:
-        looks += [(FRONT, targets.front, path) for path in _FRONT_PATHS]
     async with asyncio.TaskGroup() as tasks:
         for name, address, path in looks:
             take = partial(_status, Connections(address), path)

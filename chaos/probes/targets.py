@@ -26,7 +26,6 @@ class Targets:
 
     Attributes:
         replicas: the replicas of the service.
-        front: of HAProxy, e.g. "http://127.0.0.1:8080".
         front_metrics: HAProxy's exposition, e.g. "http://127.0.0.1:8405/metrics".
         prometheus: base address.
         alertmanager: base address.
@@ -38,7 +37,6 @@ class Targets:
     """
 
     replicas: tuple[ReplicaTarget, ...] = ()
-    front: str | None = None
     front_metrics: str | None = None
     prometheus: str | None = None
     alertmanager: str | None = None
@@ -60,7 +58,6 @@ def targets_of(stack: "Stack") -> Targets:
             ReplicaTarget(name, stack.replica_address(name), stack.replica_metrics_address(name))
             for name in stack.replica_names()
         ),
-        front=stack.address,
         front_metrics=f"http://127.0.0.1:{stack.ports.front_metrics}/metrics",
         prometheus=f"http://127.0.0.1:{stack.ports.prometheus}",
         alertmanager=f"http://127.0.0.1:{stack.ports.alertmanager}",

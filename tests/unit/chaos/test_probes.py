@@ -56,7 +56,6 @@ async def test_a_replica_that_hangs_stops_no_other_look_and_silence_is_recorded(
                 ReplicaTarget("replica-1", address, address),
                 ReplicaTarget("replica-2", refused_address(), refused_address()),
             ),
-            front=address,
         )
 
         def seen() -> bool:
@@ -77,7 +76,6 @@ async def test_a_replica_that_hangs_stops_no_other_look_and_silence_is_recorded(
         ("replica-2", "/health", None, "refused"),
         ("replica-2", "/health/ready", None, "refused"),
         ("replica-2", "/health/live", None, "refused"),
-        ("front", "/health/ready", 503, None),
     }
 
 

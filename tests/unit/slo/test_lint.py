@@ -117,13 +117,13 @@ def test_a_group_wait_too_short_for_the_cause_to_be_seen_is_named() -> None:
     fast = profiles.load("fast")
     hasty = Profile(
         name="hasty",
-        durations=MappingProxyType({**fast.durations, "group_wait_critical": "1s"}),
+        durations=MappingProxyType({**fast.durations, "group_wait_high": "1s"}),
         service=fast.service,
     )
 
     found = lint.problems(used_profiles=(hasty,))
 
-    assert "race: HighServerErrorRate is notified after 1 s, DatabaseConnectionDown may need 2 s (hasty)" in found
+    assert "race: DatabaseSlowQueries is notified after 1 s, DatabaseConnectionDown may need 2 s (hasty)" in found
 
 
 def test_too_many_rules_in_one_group_are_named() -> None:

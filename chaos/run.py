@@ -129,7 +129,7 @@ def judge_again(folder: Path, console: Console) -> int:
 def _conclude(folder: Path, console: Console) -> int:
     judged: Report = judge_run(folder, tuple(SCENARIOS.values()))
     write_reports(folder, judged)
-    print_report(judged, console, location=str(folder))
+    print_report(judged, console, location=str(folder / "report.html"))
     return judged.exit_code
 
 

@@ -1,5 +1,6 @@
 """The terminal's table and the closing line that scripts look for."""
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -69,9 +70,13 @@ _WORDS = {Verdict.PASS: "passed", Verdict.FAIL: "failed", Verdict.UNKNOWN: "unkn
 
 
 def _table(report: Report) -> Table:
-    table = Table(title=f"Game day {report.run_id}", title_justify="left", caption_justify="left")
-    for column, justify in (("mode", "left"), ("failure", "left"), ("verdict", "left"), ("claims", "left")):
-        table.add_column(column, justify="left" if justify == "left" else "right")
+    table = Table(
+        title=f"Game day {report.run_id}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("mode", no_wrap=True)
+    table.add_column("failure")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("claims")
     for column in ("detect", "mitigate", "recover"):
         table.add_column(column, justify="right", no_wrap=True)
     for scenario in report.scenarios:

@@ -71,7 +71,11 @@ _WORDS = {Verdict.PASS: "passed", Verdict.FAIL: "failed", Verdict.UNKNOWN: "unkn
 
 def _table(report: Report) -> Table:
     table = Table(
-        title=f"Game day {report.run_id}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=f"Game day {report.run_id}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     table.add_column("mode", no_wrap=True)
     table.add_column("failure")

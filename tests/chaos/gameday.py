@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from chaos.evidence import Evidence
 from chaos.journal import Event, read_account
 from chaos.result import Report, RunRecord
 from chaos.scenarios import SCENARIOS
-from compose import places, ports, world
+from compose import places, world
 from compose.settings import REPOSITORY
 from tests.eventually import eventually
 
@@ -37,15 +38,21 @@ _NAMESPACES = ("pid", "net", "mnt", "ipc", "user")
 
 @dataclass
 class Traces:
-    """What a run has on this host, noted while it lives."""
+    """What a run has on this host, noted while it lives.
+
+    The kernel gives the number of a namespace that has ended to the next one, and a port to whoever asks: either is
+    the run's only as long as a process has it that was there when it was noted.
+    """
 
     worlds: set[str] = field(default_factory=set)
     processes: set[str] = field(default_factory=set)  # "pid:start time"
     namespaces: set[str] = field(default_factory=set)  # "net:[4026532301]"
     ports: set[int] = field(default_factory=set)  # of the host; those inside a network namespace end with it
+    noted_at: int = 0  # in the kernel's ticks since boot, as start times are
 
     def note(self, harness: str) -> None:
         """Add what there is now of the process ``harness`` and of its worlds."""
+        self.noted_at = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
         self.processes.add(harness)
         mine = {pid: mark.world for pid, mark in places.marked_processes().items() if mark.owner == harness}
         self.worlds |= {*mine.values()}
@@ -61,8 +68,11 @@ class Traces:
         running = [f"process {key} ({_name(key)})" for key in sorted(self.processes) if places.is_alive(key)]
         worlds = [line for each in sorted(self.worlds) for line in world.leftovers(each)]
         folders = [f"folder {folder}" for folder in places.our_folders() if _owner(folder) in self.processes]
-        namespaces = [f"namespace {each}" for each in sorted(self.namespaces & _namespaces_in_use())]
-        listening = [f"port {port}" for port in sorted(self.ports) if not ports.is_free(port)]
+        old = [pid for pid in psutil.pids() if 0 < _started_at(pid) < self.noted_at]
+        in_use = _namespaces_mounted().union(*map(_namespaces_of, old))
+        namespaces = [f"namespace {each}" for each in sorted(self.namespaces & in_use)]
+        open_ports = set[int]().union(*map(_listening, old)) if self.ports else set[int]()
+        listening = [f"port {port}" for port in sorted(self.ports & open_ports)]
         return [*running, *worlds, *folders, *namespaces, *listening]
 
     def folders(self) -> list[Path]:
@@ -260,11 +270,15 @@ def _namespaces_of(pid: int) -> set[str]:
     return found
 
 
-def _namespaces_in_use() -> set[str]:
-    """Return every namespace that a process is in or that is kept by a mount."""
+def _namespaces_mounted() -> set[str]:
+    """Return every namespace that a mount keeps, which no process of ours ever makes."""
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
-    kept = {line.split()[3].strip("/") for line in mounts.splitlines() if " - nsfs " in line}
-    return kept.union(*(_namespaces_of(pid) for pid in psutil.pids()))
+    return {line.split()[3].strip("/") for line in mounts.splitlines() if " - nsfs " in line}
+
+
+def _started_at(pid: int) -> int:
+    """Return when a process started, in ticks since boot; 0 when it is gone. psutil is up to a second off."""
+    return int(places.process_key(pid).partition(":")[2] or 0)
 
 
 def _listening(pid: int) -> set[int]:

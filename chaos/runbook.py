@@ -45,7 +45,7 @@ _SECRET_CHARACTERS_MIN = 12
 _SECRET_BYTES_MAX = 4096
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
-# Everything a step may refer to. The game day and `./justw up` give these; an operator sets them once.
+# Everything a step may refer to. The game day gives these; an operator sets them once.
 ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {
         "AMGF_PYTHON": "a Python >= 3.11, for runbooks/probe.py",

@@ -45,7 +45,7 @@ def test_every_kind_has_a_fault_in_this_table() -> None:
     ("kind", "parameters", "said"),
     [
         pytest.param("proxy_dwn", {}, "unknown kind", id="unknown kind"),
-        pytest.param("proxy_down", {"dependence": "database"}, "no parameter dependancy", id="misspelt parameter"),
+        pytest.param("proxy_down", {"dependence": "database"}, "no parameter dependence", id="misspelt parameter"),
         pytest.param("proxy_down", {"dependency": "oracle"}, "dependency must be", id="unknown dependency"),
         pytest.param("proxy_down", {"replicas": "replica-1"}, "replicas", id="a name instead of a list"),
         pytest.param("proxy_down", {"replicas": []}, "at least one", id="nobody cut off"),

@@ -199,7 +199,7 @@ class Stack:
             async with asyncio.TaskGroup() as opening:
                 opening.create_task(timed("front", self._open_front()))
                 opening.create_task(timed("alerts", self.prometheus.load_rules(self.spec.replicas + OTHER_TARGETS)))
-        except* PartFailed as failed:
+        except BaseExceptionGroup as failed:  # not except*: what that raises comes in a group again, up to 3.11.3
             raise _first(failed) from None
 
     async def _take_down(self) -> None:
@@ -366,11 +366,9 @@ def _slot(name: str) -> int:
     return int(name.rpartition("-")[2])
 
 
-def _first(failed: BaseExceptionGroup[PartFailed]) -> PartFailed:
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the failure that came first; the others follow from it or are as bad."""
     one: BaseException = failed
     while isinstance(one, BaseExceptionGroup):
         one = one.exceptions[0]
-    if not isinstance(one, PartFailed):
-        raise one
     return one

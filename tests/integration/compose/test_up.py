@@ -87,6 +87,7 @@ def test_a_stack_that_does_not_come_up_says_which_part_and_leaves_nothing(
     run: Run, tools: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken" / "app").mkdir(parents=True)
+    (tmp_path / "broken" / "app" / "__init__.py").touch()  # a package, or an installed one of that name would win
 
     started = run("up", "--service-path", str(tmp_path / "broken"))
 

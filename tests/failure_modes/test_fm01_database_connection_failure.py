@@ -140,7 +140,7 @@ class Defect:
 
 DEFECTS: Mapping[str, Defect] = {
     "breaker_off": Defect("FM01.M3", "the circuit did not open", "proxy_down"),
-    "backoff_fixed": Defect("FM01.M1", r"pause 2 was 1\.\d\d s", "postgres_stopped"),
+    "backoff_fixed": Defect("FM01.M1", r"pause 2 was (0\.[89]|1\.[012])\d s", "postgres_stopped"),
     "acknowledge_before_commit": Defect("I1", r"\d+ of \d+ acknowledgements are for nothing", "proxy_down"),
 }
 

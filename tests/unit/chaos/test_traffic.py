@@ -149,7 +149,10 @@ async def test_arrivals_that_find_the_pool_full_are_recorded_as_dropped(writer: 
 
 @pytest.mark.anyio
 async def test_leaving_with_an_error_ends_at_once_and_leaves_what_was_in_flight_open(writer: EvidenceWriter) -> None:
-    async def silent(_: Question) -> Answer:
+    arrived: set[str] = set()
+
+    async def silent(question: Question) -> Answer:
+        arrived.add(question.headers.get("idempotency-key", ""))
         await asyncio.Event().wait()
         return Answer()
 
@@ -157,13 +160,15 @@ async def test_leaving_with_an_error_ends_at_once_and_leaves_what_was_in_flight_
         started = time.monotonic()
         with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError)):
             async with Traffic(address, ["key"], BRISK, writer, seed=SEED) as traffic:
-                await eventually(lambda: traffic._operations > 20)
+                await eventually(lambda: traffic._operations > 20 and bool(arrived - {""}))
                 raise RuntimeError
         assert time.monotonic() - started < 3
 
     history = recorded(writer)
     assert all(one.completion is not None for one in history)
-    assert {one.outcome for one in history if one.kind.writes} == {Outcome.INFO}
+    writes = [one for one in history if one.kind.writes]
+    assert {one.outcome for one in writes if one.key in arrived} == {Outcome.INFO}
+    assert {one.outcome for one in writes} <= {Outcome.INFO, Outcome.FAIL}  # failed: never sent, still connecting
     assert {one.answer("error") for one in history} == {"abandoned"}
 
 

@@ -9,6 +9,7 @@ guard removes last. Standard library only, so that it is there within some 30 ms
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -172,7 +173,7 @@ def main() -> None:
     if mark is None or separator != "--" or not argv:
         sys.exit("This is started by compose.world.")
     if not mark.owner:
-        mark = Mark(mark.world, places.process_key(os.getpid()), mark.isolation, mark.has_network, mark.folder)
+        mark = dataclasses.replace(mark, owner=places.process_key(os.getpid()))
     try:
         sys.exit({"guard": guard, "init": init}[role](mark, argv))
     except OSError as problem:

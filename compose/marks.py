@@ -15,6 +15,7 @@ OWNER: Final = "AMGF_OWNER"
 ISOLATION: Final = "AMGF_ISOLATION"
 NETWORK: Final = "AMGF_NETWORK"
 FOLDER: Final = "AMGF_FOLDER"
+NAMESPACE: Final = "AMGF_NAMESPACE"
 
 
 class Isolation(StrEnum):
@@ -40,6 +41,8 @@ class Mark:
     """Whether the loopback device is the world's own, so that fixed ports are free."""
     folder: Path
     """Where state and secrets go: gone when the world is."""
+    namespace: str = ""
+    """The pid namespace in which `owner` is a process; in any other its number means nothing."""
 
     @property
     def has_mounts(self) -> bool:
@@ -54,6 +57,7 @@ class Mark:
             ISOLATION: self.isolation.value,
             NETWORK: "own" if self.has_network else "host",
             FOLDER: str(self.folder),
+            NAMESPACE: self.namespace,
         }
 
 
@@ -67,6 +71,7 @@ def read(environment: Mapping[str, str]) -> Mark | None:
         isolation=Isolation(environment.get(ISOLATION, Isolation.NONE)),
         has_network=environment.get(NETWORK) == "own",
         folder=Path(environment.get(FOLDER, "/")),
+        namespace=environment.get(NAMESPACE, ""),
     )
 
 

@@ -86,6 +86,14 @@ def is_alive(key: str) -> bool:
     return pid.isdigit() and process_key(int(pid)) == key
 
 
+def pid_namespace() -> str:
+    """Return the name of this process's pid namespace; empty where the kernel has none."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
 def copy_tree(source: Path, target: Path, identity: Identity | None = None) -> None:
     """Copy a folder with its modes, and hand the copy to `identity`."""
     shutil.copytree(source, target, symlinks=True, copy_function=_copy_file)

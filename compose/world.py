@@ -125,6 +125,7 @@ def entrance(
         isolation=isolation,
         has_network=own_network and apart,
         folder=guard.WORLD_FOLDER if apart else Path(tempfile.gettempdir()) / f"{places.PREFIX}world-{world}",
+        namespace=places.pid_namespace(),
     )
     given = dict(environment if environment is not None else os.environ)  # noqa: TID251 - passed on as it is
     given["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), given.get("PYTHONPATH")]))
@@ -218,10 +219,16 @@ def _found(world: str) -> tuple[list[int], list[Path], list[Path]]:
         folder = Path(tempfile.gettempdir()) / f"{places.PREFIX}world-{world}"
         return places.processes_of(world), [folder] if folder.exists() else [], limits.groups_of(world)
     marked = places.marked_processes()
-    alive = {mark.world for pid, mark in marked.items() if places.is_alive(mark.owner) or not mark.owner}
+    alive = {mark.world for mark in marked.values() if _may_be_alive(mark)}
     gone = sorted(pid for pid, mark in marked.items() if mark.world not in alive)
     groups = [group for group in limits.groups_of() if not _is_used(group.name.removeprefix(limits.PREFIX), alive)]
     return gone, [folder for folder in places.our_folders() if not _is_owned(folder, alive)], groups
+
+
+def _may_be_alive(mark: Mark) -> bool:
+    """Say whether a world has its owner; that of another pid namespace (a container's) is not ours to judge."""
+    is_foreign = mark.namespace not in {"", places.pid_namespace()}
+    return is_foreign or not mark.owner or places.is_alive(mark.owner)
 
 
 def _is_used(group: str, worlds: set[str]) -> bool:

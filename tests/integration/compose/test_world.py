@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from compose import host, limits, places, processes, world
-from compose.marks import Isolation
+from compose.marks import Isolation, Mark
 from compose.ports import is_free
 from compose.settings import REPOSITORY
 from tests.eventually import eventually
@@ -162,6 +162,32 @@ async def test_the_end_of_the_thread_that_started_a_world_is_not_the_end_of_the_
     process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(process.wait, 10) == 128 + signal.SIGTERM
     assert world.leftovers(own) == []
+
+
+@pytest.mark.parametrize("namespace", ["ours", "pid:[1]"])
+def test_a_sweep_judges_owners_of_its_own_pid_namespace_only(namespace: str) -> None:
+    mark = Mark(
+        world="0-sweptnot",
+        owner="999999999:1",
+        isolation=Isolation.NONE,
+        has_network=False,
+        folder=Path("/"),
+        namespace=places.pid_namespace() if namespace == "ours" else namespace,
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", "print('ready', flush=True); input()"],
+        env=mark.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as member:
+        assert member.stdout is not None
+        member.stdout.readline()
+        try:
+            found = any(f"process {member.pid} " in line for line in world.leftovers())
+        finally:
+            member.kill()
+
+    assert found is (namespace == "ours")
 
 
 @pytest.mark.skipif(not CAPABILITIES["cgroup_memory"].available, reason=CAPABILITIES["cgroup_memory"].reason)

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def front_taken() -> Iterator[None]:
         yield
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="this host has no curl to try the printed commands with")
 @pytest.mark.usefixtures("front_taken")
 def test_what_up_prints_works_until_down_and_a_taken_port_is_named_and_replaced(run: Run, tools: Path) -> None:
     started = run("up")

@@ -1,0 +1,1 @@
+"""The command-line client of proposers, validators and auditors; talks HTTP, or works offline."""

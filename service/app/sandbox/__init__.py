@@ -1,0 +1,1 @@
+"""Killable worker processes for rules that somebody else wrote: bounded memory, CPU and time."""

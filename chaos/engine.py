@@ -39,7 +39,7 @@ from compose.stack import Stack, StackSpec, default_folder
 EXIT_DONE, EXIT_CRASHED, EXIT_ABORTED = 0, 70, 130
 _RECEIPT_DEADLINE_SECONDS = 10.0
 _RECEIPT_INTERVAL_SECONDS = 0.1
-_BASELINE_DEADLINE_SECONDS = 60.0
+_BASELINE_SETTLING_SECONDS = 60.0  # beyond the time for which the last fault's alert goes on being active
 _RECOVERY_MARGIN_SECONDS = 30.0  # beyond the bound, so that a late recovery is measured and not only missed
 _SNAPSHOT_SECONDS = 0.5
 _MESSAGE_CHARACTERS_MAX = 2000
@@ -127,7 +127,9 @@ class Engine:
 
     async def _reach_baseline(self, injection: Injection, stack: Stack) -> None:
         reached = await steady_state.wait(
-            self.evidence, self._steady_state(stack), deadline_seconds=_BASELINE_DEADLINE_SECONDS
+            self.evidence,
+            self._steady_state(stack),
+            deadline_seconds=self.profile.seconds("hold_cause") + _BASELINE_SETTLING_SECONDS,
         )
         if not reached.ok:
             self.journal.write(Event.BASELINE_FAILED, injection=injection.name, reason=reached.text)

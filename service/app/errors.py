@@ -13,7 +13,11 @@
     ├── BodyTooLarge                  body-too-large           413
     ├── UnsupportedMediaType          unsupported-media-type   415
     ├── InvalidProposal               invalid-proposal         422
+    ├── InvalidTarget                 invalid-target           422
+    ├── InvalidPolicySet              invalid-policy-set       422
+    ├── InvalidCorpus                 invalid-corpus           422
     ├── IdempotencyKeyReused          idempotency-key-reused   422
+    ├── SimulationBusy                simulation-busy          503   every worker is taken: nothing was begun
     ├── DatabaseUnavailable           database-unavailable     503   nothing was begun: safe to send again
     ├── OutcomeUnknown                outcome-unknown          503   COMMIT was sent, its answer never came
     │   └── OutcomeUnknownAtDeadline  outcome-unknown          504   the same, found out by our deadline
@@ -103,6 +107,30 @@ class InvalidProposal(_FlawedBody):
     sentence = "The body is not a proposal."
 
 
+class InvalidTarget(_FlawedBody):
+    """The body is JSON, but not a target's configuration."""
+
+    code = "invalid-target"
+    status = 422
+    sentence = "The body is not a target."
+
+
+class InvalidPolicySet(_FlawedBody):
+    """The document is JSON, but not a policy set."""
+
+    code = "invalid-policy-set"
+    status = 422
+    sentence = "The document is not a policy set."
+
+
+class InvalidCorpus(_FlawedBody):
+    """The document is JSON, but not a corpus of recorded decisions."""
+
+    code = "invalid-corpus"
+    status = 422
+    sentence = "The document is not a corpus."
+
+
 class Unauthenticated(FirewallError):
     """No key, or not a key of ours: never says which."""
 
@@ -166,6 +194,15 @@ class IdempotencyKeyReused(FirewallError):
     code = "idempotency-key-reused"
     status = 422
     sentence = "This Idempotency-Key was used with another body."
+
+
+class SimulationBusy(FirewallError):
+    """Every simulation worker is taken and the queue before them is full."""
+
+    code = "simulation-busy"
+    status = 503
+    sentence = "Too many simulations are running. Nothing was done."
+    retry_after_seconds = 2
 
 
 class DatabaseUnavailable(FirewallError):

@@ -25,6 +25,11 @@ def encode(document: Document) -> bytes:
     return _quick.encode(document.value) if document.is_plain else _encode(document.value).encode()
 
 
+def encode_value(value: Any) -> bytes:
+    """Return the canonical bytes of a value that was built here rather than decoded."""
+    return _encode(value).encode()
+
+
 def digest(canonical: bytes) -> str:
     """Return `sha256:` and the lower-case hex digest of canonical bytes."""
     return f"sha256:{hashlib.sha256(canonical).hexdigest()}"

@@ -1,1 +1,1 @@
-"""Killable worker processes for rules that somebody else wrote: bounded memory, CPU and time."""
+"""Killable worker processes in which a stranger's rules, patterns and patches are tried."""

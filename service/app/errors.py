@@ -16,6 +16,7 @@
     ├── InvalidTarget                 invalid-target           422
     ├── InvalidPolicySet              invalid-policy-set       422
     ├── InvalidCorpus                 invalid-corpus           422
+    ├── PatchFailed                   patch-failed             422
     ├── IdempotencyKeyReused          idempotency-key-reused   422
     ├── SimulationBusy                simulation-busy          503   every worker is taken: nothing was begun
     ├── DatabaseUnavailable           database-unavailable     503   nothing was begun: safe to send again
@@ -129,6 +130,22 @@ class InvalidCorpus(_FlawedBody):
     code = "invalid-corpus"
     status = 422
     sentence = "The document is not a corpus."
+
+
+class PatchFailed(FirewallError):
+    """The operation at `index` cannot be applied; `cause` is a stable code, `pointer` a place in the document."""
+
+    code = "patch-failed"
+    status = 422
+    sentence = "The patch cannot be applied to the document."
+
+    def __init__(self, index: int, cause: str, pointer: str, message: str) -> None:
+        super().__init__()
+        self.index = index
+        self.cause = cause
+        self.pointer = pointer
+        self.message = message
+        self.flaws = (Flaw(f"/patch/{index}", cause, message),)
 
 
 class Unauthenticated(FirewallError):

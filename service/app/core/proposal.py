@@ -6,18 +6,16 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from app.core import canonical
+from app.core import canonical, pointer
 from app.core.identifiers import Principal, ProposalId
-from app.core.strict_json import NUMBER_MAX, Document, pointer_of
+from app.core.patch import OPERATIONS_MAX, Operation
+from app.core.strict_json import NUMBER_MAX, Document
 from app.errors import Flaw, InvalidProposal
 
 SLUG_PATTERN: Final = "^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)*(?!\\n)$"
-POINTER_PATTERN: Final = "^(?:/(?:[^~/]|~[01])*)*(?!\\n)$"
 """`$` alone also matches before a final line break."""
 TARGET_CHARACTERS_MAX: Final = 128
-OPERATIONS_MAX: Final = 1_000
 RATIONALE_CHARACTERS_MAX: Final = 8_192
-POINTER_CHARACTERS_MAX: Final = 2_048
 PENDING: Final = "pending"
 MESSAGE_CHARACTERS_MAX: Final = 200
 """A message may quote a field name of the client's."""
@@ -26,45 +24,6 @@ Target = Annotated[
     str,
     msgspec.Meta(pattern=SLUG_PATTERN, min_length=1, max_length=TARGET_CHARACTERS_MAX, description="An ASCII slug."),
 ]
-Pointer = Annotated[str, msgspec.Meta(pattern=POINTER_PATTERN, max_length=POINTER_CHARACTERS_MAX)]
-
-
-class _Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="op"):
-    path: Pointer
-
-
-class Add(_Operation, frozen=True, tag="add"):
-    """Put `value` at `path`."""
-
-    value: Any
-
-
-class Remove(_Operation, frozen=True, tag="remove"):
-    """Take away what stands at `path`."""
-
-
-class Replace(_Operation, frozen=True, tag="replace"):
-    """Put `value` in the place of what stands at `path`."""
-
-    value: Any
-
-
-class Move(_Operation, frozen=True, tag="move", rename={"source": "from"}):
-    """Take away what stands at `from` and put it at `path`."""
-
-    source: Pointer
-
-
-class Copy(_Operation, frozen=True, tag="copy", rename={"source": "from"}):
-    """Put what stands at `from` also at `path`."""
-
-    source: Pointer
-
-
-class Test(_Operation, frozen=True, tag="test"):
-    """Go on only if `value` stands at `path`."""
-
-    value: Any
 
 
 class ProposalContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +32,7 @@ class ProposalContent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: Target
     base_version: Annotated[int, msgspec.Meta(ge=0, le=NUMBER_MAX)]
     patch: Annotated[
-        list[Add | Remove | Replace | Move | Copy | Test],
+        list[Operation],
         msgspec.Meta(min_length=1, max_length=OPERATIONS_MAX, description="RFC 6902 operations."),
     ]
     rationale: Annotated[str, msgspec.Meta(min_length=1, max_length=RATIONALE_CHARACTERS_MAX)]
@@ -134,5 +93,5 @@ def _flaw(message: str) -> Flaw:
     """Turn msgspec's "Expected ... - at `$.patch[0].op`" into a pointer and a sentence."""
     sentence, _, path = message.partition(" - at `")
     steps = path.removeprefix("key in ").strip("`$.").replace("[", ".").replace("]", "").split(".")
-    pointer = pointer_of(tuple(step for step in steps if step))
-    return Flaw(pointer=pointer, code="invalid-value", message=sentence[:MESSAGE_CHARACTERS_MAX])
+    place = pointer.join(step for step in steps if step)
+    return Flaw(pointer=place, code="invalid-value", message=sentence[:MESSAGE_CHARACTERS_MAX])

@@ -7,10 +7,10 @@ NFC. Every other parser we measured accepts some of these: two readers of one si
 
 import json
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.core.pointer import join
 from app.errors import Flaw, MalformedBody
 
 BYTES_MAX: Final = 1_048_576
@@ -64,11 +64,6 @@ def decode(body: bytes) -> Document:
     except RecursionError:
         raise _malformed("", "too-deep", f"more than {DEPTH_MAX} levels") from None
     return Document(value=value, is_plain=_inspect(value))
-
-
-def pointer_of(steps: Iterator[str | int] | tuple[str | int, ...]) -> str:
-    """Return the JSON pointer (RFC 6901) of a path of keys and indices."""
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 def _malformed(pointer: str, code: str, message: str) -> MalformedBody:
@@ -172,4 +167,4 @@ def _join(path: Any) -> str:
     while path is not None:
         path, step = path
         steps.append(step)
-    return pointer_of(tuple(reversed(steps)))
+    return join(reversed(steps))

@@ -3,7 +3,15 @@ import pytest
 
 from app import errors
 from app.api import problems
-from app.errors import DatabaseUnavailable, FirewallError, Flaw, InvalidProposal, InvalidRequest, MalformedBody
+from app.errors import (
+    DatabaseUnavailable,
+    FirewallError,
+    Flaw,
+    InvalidProposal,
+    InvalidRequest,
+    MalformedBody,
+    PatchFailed,
+)
 
 
 def all_errors() -> list[FirewallError]:
@@ -11,6 +19,7 @@ def all_errors() -> list[FirewallError]:
         InvalidRequest("No."),
         MalformedBody([Flaw("/a", "syntax", "no")]),
         InvalidProposal([]),
+        PatchFailed(0, "missing", "/a", "no"),
         DatabaseUnavailable(retry_after_seconds=1.2, reason="full"),
     ]
     return made + [

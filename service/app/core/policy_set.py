@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from app.core import canonical
-from app.core.proposal import POINTER_PATTERN
+from app.core.patch import POINTER_PATTERN
 from app.core.target import TIERS, Glob, Tier, flaw_of
 from app.errors import Flaw, InvalidPolicySet
 

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.core import canonical
+from app.core.pointer import join
 from app.core.proposal import Target
-from app.core.strict_json import pointer_of
 from app.errors import Flaw, InvalidTarget
 
 SCHEMA_BYTES_MAX: Final = 65_536
@@ -142,7 +142,7 @@ def flaw_of(error: msgspec.ValidationError) -> Flaw:
     """Turn msgspec's "Expected ... - at `$.rules[0].id`" into a pointer and a sentence."""
     sentence, _, path = str(error).partition(" - at `")
     steps = path.removeprefix("key in ").strip("`$.").replace("[", ".").replace("]", "").split(".")
-    return Flaw(pointer_of(tuple(step for step in steps if step)), "invalid-value", sentence[:200])
+    return Flaw(join(step for step in steps if step), "invalid-value", sentence[:200])
 
 
 def _name_flaws(name: str) -> list[Flaw]:
@@ -172,7 +172,7 @@ def _remote_references(schema: Any) -> list[str]:
         if isinstance(value, dict):
             pending.extend((child, (*path, key)) for key, child in value.items())
             found.extend(
-                pointer_of((*path, name))
+                join((*path, name))
                 for name in REFERENCES
                 if isinstance(value.get(name), str) and not value[name].startswith("#")
             )

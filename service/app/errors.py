@@ -7,6 +7,8 @@
     ├── ClientLeft                    client-left              400   nobody reads the answer
     ├── Unauthenticated               unauthenticated          401
     ├── Forbidden                     forbidden                403
+    │   ├── NotEligible               not-eligible             403   has the role, and no say in this proposal
+    │   └── ProposerCannotVote        proposer-cannot-vote     403
     ├── NotFound                      not-found                404
     ├── RequestTimeout                request-timeout          408
     ├── IdempotencyInProgress         idempotency-in-progress  409
@@ -17,6 +19,11 @@
     ├── InvalidPolicySet              invalid-policy-set       422
     ├── InvalidCorpus                 invalid-corpus           422
     ├── PatchFailed                   patch-failed             422
+    ├── InvalidDocument               invalid-document         422   of validators, root or genesis
+    ├── BindingMismatch               binding-mismatch         422   signed well, but not what is on the ballot
+    ├── BadSignature                  bad-signature            422   or an envelope that is none
+    ├── WeakKey                       weak-key                 422
+    ├── ProofFailed                   proof-failed             422   whoever registers a key does not hold it
     ├── IdempotencyKeyReused          idempotency-key-reused   422
     ├── SimulationBusy                simulation-busy          503   every worker is taken: nothing was begun
     ├── DatabaseUnavailable           database-unavailable     503   nothing was begun: safe to send again
@@ -164,6 +171,25 @@ class Forbidden(FirewallError):
     sentence = "The API key's roles do not allow this."
 
 
+class NotEligible(Forbidden):
+    """The key or the person has no vote here. `reason`: not-a-validator, other-principal, outside-window, revoked."""
+
+    code = "not-eligible"
+    sentence = "This key has no vote on this proposal."
+
+    def __init__(self, reason: str = "not-a-validator") -> None:
+        super().__init__()
+        self.reason = reason
+        self.flaws = (Flaw("", reason, f"The key has no vote: {reason}."),)
+
+
+class ProposerCannotVote(Forbidden):
+    """Nobody votes on their own proposal: the constitution says so, no policy can say otherwise."""
+
+    code = "proposer-cannot-vote"
+    sentence = "Nobody votes on their own proposal."
+
+
 class NotFound(FirewallError):
     """There is no such thing, or the principal may not know of it."""
 
@@ -203,6 +229,65 @@ class UnsupportedMediaType(FirewallError):
     code = "unsupported-media-type"
     status = 415
     sentence = "Send application/json in UTF-8, without a content encoding."
+
+
+class InvalidDocument(_FlawedBody):
+    """A governing document (validators, root, genesis) is not what it must be."""
+
+    code = "invalid-document"
+    status = 422
+    sentence = "The document is not acceptable."
+
+    def __init__(self, flaws: Sequence[Flaw] = ()) -> None:
+        super().__init__(flaws)
+
+
+class BindingMismatch(_FlawedBody):
+    """The signed bytes are not canonical, or do not say what the ballot says; each flaw is one difference."""
+
+    code = "binding-mismatch"
+    status = 422
+    sentence = "What was signed is not what is to be decided."
+
+    def __init__(self, flaws: Sequence[Flaw] = ()) -> None:
+        super().__init__(flaws)
+
+
+class BadSignature(_FlawedBody):
+    """The envelope is not one of ours, or its signature does not verify."""
+
+    code = "bad-signature"
+    status = 422
+    sentence = "The envelope or its signature is not valid."
+
+    def __init__(self, flaws: Sequence[Flaw] = ()) -> None:
+        super().__init__(flaws)
+
+
+class WeakKey(FirewallError):
+    """The public key is one for which anybody can sign, or has a second spelling."""
+
+    code = "weak-key"
+    status = 422
+    sentence = "This public key is refused."
+
+    def __init__(self, reason: str = "small-order") -> None:
+        super().__init__()
+        self.reason = reason
+        self.flaws = (Flaw("/public_key", reason, f"The key is refused: {reason}."),)
+
+
+class ProofFailed(FirewallError):
+    """The proof of possession does not show that its sender holds the key."""
+
+    code = "proof-failed"
+    status = 422
+    sentence = "The proof of possession does not hold."
+
+    def __init__(self, reason: str = "bad-signature") -> None:
+        super().__init__()
+        self.reason = reason
+        self.flaws = (Flaw("/possession", reason, f"The proof does not hold: {reason}."),)
 
 
 class IdempotencyKeyReused(FirewallError):

@@ -9,7 +9,8 @@ believed up to `stale_seconds_max` after it was last verified: an outage of the 
 (503 for keys we do not know then; never 401, which makes clients throw good keys away, and never 200).
 
 `python -m app.security.api_keys create --principal NAME --role editor [--role viewer] [--days N]` creates a key with
-the owner's credentials and prints it once.
+the owner's credentials and prints it once. `create-many` reads lines `NAME ROLE [ROLE ...]` from standard input and
+prints a key for each, in their order: all of them are created, or none.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -37,12 +38,21 @@ from app.storage import api_keys as stored
 from app.storage.connection import Connection
 from app.storage.database import Database
 
-ROLES: Final = ("viewer", "editor", "admin")
-IMPLIED: Final = {"viewer": {"viewer"}, "editor": {"editor", "viewer"}, "admin": {"admin", "editor", "viewer"}}
+ROLES: Final = ("viewer", "editor", "admin", "validator", "applier", "break_glass", "actuator")
+IMPLIED: Final = {
+    "viewer": {"viewer"},
+    "editor": {"editor", "viewer"},
+    "admin": {"admin", "editor", "viewer"},
+    "validator": {"validator", "viewer"},
+    "applier": {"applier", "viewer"},
+    "break_glass": {"break_glass", "viewer"},
+    "actuator": {"actuator", "viewer"},
+}
 PREFIX: Final = "amgf"
 ID_CHARACTERS: Final = 12
 SECRET_CHARACTERS: Final = 43
 CHECKSUM_CHARACTERS: Final = 6
+ORDERS_CHARACTERS_MAX: Final = 65_536
 KEY_CHARACTERS: Final = len(PREFIX) + 1 + ID_CHARACTERS + 1 + SECRET_CHARACTERS + CHECKSUM_CHARACTERS
 PRINCIPAL_PATTERN: Final = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 DAYS_MAX: Final = 3650
@@ -183,42 +193,74 @@ class Authenticator:
         return Unauthenticated()
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A key to be created. `days`: until it expires; None is never."""
+
+    principal: str
+    roles: tuple[str, ...]
+    days: int | None = None
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Create a key and print it; return the exit code."""
-    options = _options(arguments)
+    """Create keys and print them; return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
     log.configure("warning")
-    text = new_key()
-    key = parse(text)
-    if key is None:
-        raise AssertionError("a new key has the shape of a key")
+    if options.command == "create":
+        orders = [Order(options.principal, tuple(options.role), options.days)]
+    else:
+        try:
+            orders = [_order(line) for line in sys.stdin.read(ORDERS_CHARACTERS_MAX).splitlines() if line.strip()]
+        except argparse.ArgumentTypeError as problem:
+            parser.error(str(problem))
+    texts = [new_key() for _ in orders]
     try:
         told = settings.load_key_creation(settings.process_environment())
-        with lock.connect(told.database) as connection:
-            stored.insert(
-                connection,
-                key_id=key.id,
-                principal=options.principal,
-                digest=key.digest(told.pepper),
-                roles=sorted(set(options.role)),
-                expires_at=datetime.now(UTC) + timedelta(days=options.days) if options.days else None,
-            )
+        with lock.connect(told.database) as connection, connection.transaction():
+            for order, text in zip(orders, texts, strict=True):
+                _store(connection, order, text, told.pepper)
     except InvalidSettings as error:
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
         return settings.EXIT_INVALID_SETTINGS
     except psycopg.Error as error:
         sys.stderr.write(f"the key was not stored ({type(error).__name__})\n")
         return EXIT_UNAVAILABLE
-    sys.stdout.write(text + "\n")
+    sys.stdout.write("".join(f"{text}\n" for text in texts))
     return 0
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
+def _store(connection: psycopg.Connection[tuple[Any, ...]], order: Order, text: str, pepper: Secret) -> None:
+    key = parse(text)
+    if key is None:
+        raise AssertionError("a new key has the shape of a key")
+    stored.insert(
+        connection,
+        key_id=key.id,
+        principal=order.principal,
+        digest=key.digest(pepper),
+        roles=sorted(set(order.roles)),
+        expires_at=datetime.now(UTC) + timedelta(days=order.days) if order.days else None,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m app.security.api_keys", description="Create API keys.")
-    create = parser.add_subparsers(dest="command", required=True).add_parser("create", help="create and print a key")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("create-many", help="create a key for each line `NAME ROLE [ROLE ...]` of standard input")
+    create = commands.add_parser("create", help="create and print a key")
     create.add_argument("--principal", required=True, type=_principal, help="whose key it is")
     create.add_argument("--role", required=True, action="append", choices=ROLES, help="may be given several times")
     create.add_argument("--days", type=_days, help="expire after so many days (default: never)")
-    return parser.parse_args(arguments)
+    return parser
+
+
+def _order(line: str) -> Order:
+    name, *roles = line.split()
+    unknown = sorted(set(roles) - set(ROLES))
+    if not roles or unknown:
+        raise argparse.ArgumentTypeError(f"each line is a name and roles of {', '.join(ROLES)}")
+    return Order(_principal(name), tuple(roles))
 
 
 def _principal(text: str) -> str:

@@ -74,9 +74,10 @@ class Server:
         }
         return {"PYTHONPATH": str(SERVICE), **{f"FIREWALL_{name}": value for name, value in given.items()}}
 
-    def command(self, module: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def command(self, module: str, *arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
+            input=stdin,
             env=self.environ(**more),
             capture_output=True,
             text=True,

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import secrets
+import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -188,6 +189,24 @@ async def test_every_refusal_is_a_problem(  # noqa: PLR0917 - a row of the table
     assert problem["request_id"] == answer.headers["x-request-id"]
     assert answer.headers["x-replica"] == "replica-1"
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_many_keys_are_created_in_the_order_asked_for_or_none_of_them(server: Server) -> None:
+    def create(lines: str) -> subprocess.CompletedProcess[str]:
+        return server.command("app.security.api_keys", "create-many", stdin=lines)
+
+    def roles() -> dict[str, list[str]]:
+        with server.connect() as connection:
+            rows = connection.execute("SELECT principal, roles FROM api_keys WHERE principal LIKE 'many-%'")
+            return dict(rows.fetchall())
+
+    done = create("many-1 validator editor\nmany-2 applier\n")
+    refused = create("many-3 viewer\nmany-4 emperor\n")
+
+    assert len(done.stdout.split()) == 2
+    assert len({len(key) for key in done.stdout.split()}) == 1
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert roles() == {"many-1": ["editor", "validator"], "many-2": ["applier"]}
 
 
 async def test_all_401_are_equal_byte_for_byte(client: Client, server: Server) -> None:

@@ -1,3 +1,5 @@
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,5 +62,17 @@ def test_what_is_stored_depends_on_id_secret_and_pepper() -> None:
 def test_the_command_refuses_what_it_does_not_know(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         api_keys.main(arguments)
+
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("line", ["ann", "ann owner", "Ann B validator", "ann validator,editor"])
+def test_a_line_of_many_that_names_no_role_or_no_principal_is_refused(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"ben validator\n{line}\n"))
+
+    with pytest.raises(SystemExit) as caught:
+        api_keys.main(["create-many"])
 
     assert caught.value.code == 2

@@ -94,6 +94,7 @@ def launch(
     identity: Identity | None = None,
     cwd: Path | None = None,
     enter: Sequence[str] = (),
+    stdin: Path | None = None,
 ) -> Process:
     """Start a program, its output appended to `log`.
 
@@ -105,6 +106,7 @@ def launch(
         identity: runs as this user instead of ours (possible only for root).
         cwd: its working folder; by default `/`.
         enter: `cgroup.procs` files of the groups it starts in.
+        stdin: what it reads from standard input; by default nothing.
 
     Raises:
         PartFailed: the program cannot be executed.
@@ -121,11 +123,11 @@ def launch(
         kernel.drop_ambient_capabilities()
         kernel.die_with_parent(parent)
 
-    with log.open("ab") as output:
+    with log.open("ab") as output, Path(stdin or os.devnull).open("rb") as given:
         try:
             popen = subprocess.Popen(
                 [str(argument) for argument in argv],
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=cwd or "/",

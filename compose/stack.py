@@ -13,11 +13,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from compose import marks, part, places, processes
+from compose import founding, marks, part, places, processes
 from compose.limits import ALONE, Limits
 from compose.monitoring import Alertmanager, Prometheus
 from compose.pod import BackOff
@@ -31,6 +31,9 @@ from compose.settings import REPOSITORY
 from compose.supervisor import Configuration
 from compose.valkey import Valkey
 from slo.profiles import Profile
+
+if TYPE_CHECKING:
+    from compose.gate import Gate
 
 __all__ = ["PartFailed", "Ports", "Stack", "StackSpec"]
 
@@ -121,6 +124,9 @@ class Stack:
         self._postgres: Postgres | None = None
         self._supervisor: Process | None = None
         self._api_keys: dict[str, str] = {}
+        self._founding = founding.of(spec.service_path, self.secrets_folder)
+        self.gate: Gate | None = None
+        """Who votes on what; `None`: this service has no gate yet."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -161,7 +167,7 @@ class Stack:
 
     def api_key(self, role: str = "editor") -> str:
         """Return the key of a role that the spec asked for."""
-        return self._api_keys[role]
+        return self._api_keys[f"harness-{role}"]
 
     def replica_names(self) -> tuple[str, ...]:
         """Return the replicas that the stack began with."""
@@ -186,6 +192,8 @@ class Stack:
         self.spec.logs.mkdir(parents=True, exist_ok=True)
         self.secrets_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_secret(self.secrets_folder / "api_key_pepper", secrets.token_urlsafe(32))
+        if self._founding is not None:
+            self._founding.make_keys()
         try:
             async with asyncio.TaskGroup() as starting:
                 for one in (self.toxiproxy, self.valkey, self.haproxy, self.prometheus, self.alertmanager):
@@ -195,10 +203,14 @@ class Stack:
                 await timed("migrations", self._migrate())
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(timed("API keys", self._create_api_keys()))
+                if self._founding is not None:
+                    starting.create_task(timed("genesis", self._install_genesis(self._founding)))
                 starting.create_task(timed("replicas", self._start_replicas()))
             async with asyncio.TaskGroup() as opening:
                 opening.create_task(timed("front", self._open_front()))
                 opening.create_task(timed("alerts", self.prometheus.load_rules(self.spec.replicas + OTHER_TARGETS)))
+            if self._founding is not None:
+                await timed("gate", self._open_gate(self._founding))
         except BaseExceptionGroup as failed:  # not except*: what that raises comes in a group again, up to 3.11.3
             raise _first(failed) from None
 
@@ -266,24 +278,32 @@ class Stack:
         await self._job("migrations", "app.migrations.apply", log=self.spec.logs / "migrations.log")
 
     async def _create_api_keys(self) -> None:
-        for role in self.spec.api_key_roles:
-            printed = self.secrets_folder / f"api-key-{role}"  # what the job prints is the key: no log may have it
-            write_secret(printed, "")
-            await self._job(
-                "API key",
-                "app.security.api_keys",
-                "create",
-                "--principal",
-                f"harness-{role}",
-                "--role",
-                role,
-                log=printed,
-            )
-            lines = printed.read_text().split()
-            if not lines:
-                raise PartFailed("API key", f"for {role} was not printed")
-            self._api_keys[role] = lines[-1]
-            write_secret(printed, lines[-1])
+        """Make all keys in one go: starting Python for each would cost more than the rest of the stack."""
+        wanted: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
+        if self._founding is not None:
+            wanted.update(founding.ROLES)
+        ordered = self.spec.folder / "state" / "api-keys"
+        ordered.write_text("".join(f"{name} {' '.join(roles)}\n" for name, roles in wanted.items()))
+        printed = self.secrets_folder / "api-keys"  # what the job prints are the keys: no log may have them
+        write_secret(printed, "")
+        await self._job("API keys", "app.security.api_keys", "create-many", log=printed, stdin=ordered)
+        keys = printed.read_text().split()
+        printed.unlink()
+        if len(keys) != len(wanted):
+            raise PartFailed("API keys", f"printed {len(keys)} of {len(wanted)}")
+        self._api_keys = dict(zip(wanted, keys, strict=True))
+        for name, key in self._api_keys.items():
+            write_secret(self.secrets_folder / f"api-key-{name}", key)
+
+    async def _install_genesis(self, first: founding.Founding) -> None:
+        bundle = first.write_genesis()
+        log = self.spec.logs / "genesis.log"
+        await self._job("genesis", "app.genesis", "install", str(bundle), log=log)
+
+    async def _open_gate(self, first: founding.Founding) -> None:
+        """Create the documents that are governed, now that somebody answers."""
+        created = await first.govern(self.address, self._api_keys[founding.ADMIN])
+        self.gate = first.gate(self._api_keys, created)
 
     async def _start_replicas(self) -> None:
         for slot, name in enumerate(self.replica_names(), start=1):
@@ -323,12 +343,13 @@ class Stack:
                 )
             await asyncio.sleep(processes.POLL_SECONDS)
 
-    async def _job(self, name: str, module: str, *arguments: str, log: Path) -> None:
+    async def _job(self, name: str, module: str, *arguments: str, log: Path, stdin: Path | None = None) -> None:
         """Run a module of the service to its end, as the owner of the tables."""
         job = processes.launch(
             name,
             [sys.executable, "-m", module, *arguments],
             log=log,
+            stdin=stdin,
             environment=processes.plain_environment(
                 PYTHONPATH=str(self.spec.service_path),
                 **self._replica_settings(),
@@ -355,6 +376,7 @@ class Stack:
             "FIREWALL_DATABASE_USER": APPLICATION,
             "FIREWALL_DATABASE_PASSWORD_FILE": str(self.secrets_folder / f"{APPLICATION}.password"),
             "FIREWALL_API_KEY_PEPPER_FILE": str(self.secrets_folder / "api_key_pepper"),
+            **({} if self._founding is None else self._founding.settings(self.spec.folder / "state")),
             **self._service_settings(),
         }
 

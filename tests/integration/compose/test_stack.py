@@ -77,7 +77,7 @@ class TestRunningStack:
         names = {(await get(stack, "/")).headers["x-replica"] for _ in range(4)}
 
         assert names == {"replica-1", "replica-2"}
-        assert stack.api_key() == "amgf_stand_in"
+        assert stack.api_key() == "amgf_stand_in_harness-editor"
 
     async def test_what_a_client_claims_about_its_address_is_not_passed_on(self, stack: Stack) -> None:
         answer = await get(

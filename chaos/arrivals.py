@@ -11,16 +11,19 @@ import random
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from chaos.history import Kind
 from chaos.scenario import Load
+from compose.gate import Gate, Governed
 
 # A retry comes at once (a concurrent twin), soon (an impatient client) or after the fault (a patient one).
 _RETRY_DELAYS_SECONDS = ((0.0, 0.0), (0.05, 1.0), (1.0, 12.0))
 # Of all proposals, how many have their key used again with another body: such a request must be refused with 422.
 REUSE_SHARE = 0.01
 _REUSE_DELAY_SECONDS = (1.5, 4.0)  # after the first answer, unless the service stalls
-_LIST_SHARE = 0.3  # of reads; the others get one proposal
+_LIST_SHARE = 0.3  # of reads; the others get one proposal, or, where there is a gate, the head of a target
+_CURRENT_SHARE = 0.3
 _TARGETS = 200
 
 
@@ -35,6 +38,7 @@ class Arrival:
     key: str | None = field(default=None, compare=False)
     body: bytes | None = field(default=None, compare=False)
     of: int | None = field(default=None, compare=False)  # serial of the proposal that is repeated
+    target: str | None = field(default=None, compare=False)  # whose head is read
 
 
 def stream(seed: int, name: str) -> random.Random:
@@ -42,14 +46,16 @@ def stream(seed: int, name: str) -> random.Random:
     return random.Random(f"{seed}/{name}")  # noqa: S311 - reproducible on purpose, guards nothing
 
 
-def schedule(load: Load, seed: int) -> Iterator[Arrival]:
-    """Yield arrivals for ever, in order of their instants."""
-    return _Schedule(load, seed).arrivals()
+def schedule(load: Load, seed: int, *, gate: Gate | None = None) -> Iterator[Arrival]:
+    """Yield arrivals for ever, in order of their instants. ``gate``: the targets there are."""
+    return _Schedule(load, seed, gate).arrivals()
 
 
 class _Schedule:
-    def __init__(self, load: Load, seed: int) -> None:
+    def __init__(self, load: Load, seed: int, gate: Gate | None) -> None:
         self._load = load
+        self._quiet = () if gate is None else gate.quiet_targets
+        self._moving = () if gate is None else gate.moving_targets
         self._proposal_gaps = stream(seed, "proposal gaps")
         self._read_gaps = stream(seed, "read gaps")
         self._contents = stream(seed, "contents")
@@ -68,7 +74,7 @@ class _Schedule:
                 case Kind.PROPOSE:
                     self._plan_proposal(arrival.offset)
                     self._plan_repeats(arrival)
-                case Kind.LIST | Kind.GET:
+                case Kind.LIST | Kind.GET | Kind.CURRENT:
                     self._plan_read(arrival.offset)
                 case _:
                     pass
@@ -80,13 +86,17 @@ class _Schedule:
             Kind.PROPOSE,
             client=self._contents.randrange(1 << 16),
             key=str(uuid.UUID(int=self._contents.getrandbits(128), version=4)),
-            body=_body(self._contents),
+            body=self._body(self._contents),
         )
 
     def _plan_read(self, after: float) -> None:
-        kind = Kind.LIST if self._read_gaps.random() < _LIST_SHARE else Kind.GET
+        point = self._read_gaps.random()
+        kind = Kind.LIST if point < _LIST_SHARE else Kind.GET
+        target = None
+        if self._moving and _LIST_SHARE <= point < _LIST_SHARE + _CURRENT_SHARE:
+            kind, target = Kind.CURRENT, self._read_gaps.choice(self._moving).name
         offset = after + self._read_gaps.expovariate(self._load.reads_per_second)
-        self._plan(offset, kind, client=self._read_gaps.randrange(1 << 16))
+        self._plan(offset, kind, client=self._read_gaps.randrange(1 << 16), target=target)
 
     def _plan_repeats(self, first: Arrival) -> None:
         chance = self._repeats
@@ -96,8 +106,13 @@ class _Schedule:
         elif chance.random() < REUSE_SHARE:  # never both: a retry must not meet a key that means something else now
             delay = chance.uniform(*_REUSE_DELAY_SECONDS)
             self._plan(
-                first.offset + delay, Kind.REUSE, client=first.client, key=first.key, body=_body(chance), of=first
+                first.offset + delay, Kind.REUSE, client=first.client, key=first.key, body=self._body(chance), of=first
             )
+
+    def _body(self, chance: random.Random) -> bytes:
+        """Return a valid proposal with a canary of its own, so that no two bodies are alike."""
+        on = chance.choice(self._quiet) if self._quiet else None
+        return proposal_body(chance, on, version=1)
 
     def _plan(
         self,
@@ -108,20 +123,27 @@ class _Schedule:
         key: str | None = None,
         body: bytes | None = None,
         of: Arrival | None = None,
+        target: str | None = None,
     ) -> None:
         self._serial += 1
-        arrival = Arrival(offset, self._serial, kind, client, key, body, of=None if of is None else of.serial)
+        serial = None if of is None else of.serial
+        arrival = Arrival(offset, self._serial, kind, client, key, body, of=serial, target=target)
         heapq.heappush(self._due, arrival)
 
 
-def _body(chance: random.Random) -> bytes:
-    """Return a valid proposal with a canary of its own, so that no two bodies are alike."""
+def proposal_body(chance: random.Random, on: Governed | None, *, version: int, **more: Any) -> bytes:
+    """Return a proposal on a version of a target, with a canary of its own; ``None``: of a stack without a gate."""
     canary = f"canary-{chance.getrandbits(64):016x}"
+    base = (
+        {"target": f"agent-{chance.randrange(_TARGETS):03d}", "base_version": 0}
+        if on is None
+        else {"target": on.name, "base_version": version, "base_digest": on.digest}
+    )
     return json.dumps(
         {
-            "target": f"agent-{chance.randrange(_TARGETS):03d}",
-            "base_version": 0,
+            **base,
             "patch": [{"op": "replace", "path": "/prompts/system", "value": f"Answer briefly. {canary}"}],
             "rationale": f"Shorter answers were preferred in review ({canary}).",
+            **more,
         }
     ).encode()

@@ -8,6 +8,7 @@ abort: observation ends, undo is never skipped.
 """
 
 import asyncio
+import base64
 import contextlib
 import dataclasses
 import functools
@@ -34,6 +35,7 @@ from chaos.steady_state import SteadyState
 from chaos.traffic import Traffic
 from chaos.undo_ledger import UndoFailed, UndoLedger, to_its_end
 from compose import operator, programs
+from compose.gate import Gate
 from compose.stack import Stack, StackSpec, default_folder
 
 EXIT_DONE, EXIT_CRASHED, EXIT_ABORTED = 0, 70, 130
@@ -83,6 +85,7 @@ class Engine:
         for name, reason in self.plan.skipped.items():
             self.journal.write(Event.INJECTION_SKIPPED, injection=name, reason=reason)
         async with Stack.start(self._stack_spec(), progress=self._say_progress) as stack:  # 1. the world
+            self._write_environment(stack.gate)
             self.journal.write(Event.WORLD_UP, replicas=list(stack.replica_names()))
             async with (
                 operator.serving(stack) as self._variables,
@@ -196,7 +199,9 @@ class Engine:
         """Send the background load, and tell the host of it twice a second."""
         keys = [stack.api_key("editor")]
         async with (
-            Traffic(stack.address, keys, self.scenario.load, self.evidence, seed=self.plan.seed) as traffic,
+            Traffic(
+                stack.address, keys, self.scenario.load, self.evidence, seed=self.plan.seed, gate=stack.gate
+            ) as traffic,
             asyncio.TaskGroup() as tasks,
         ):
             telling = tasks.create_task(_tell_of(traffic))
@@ -230,8 +235,8 @@ class Engine:
             {"injection": injection.name, "proves": proves, "ok": observation.ok, "observation": observation.text},
         )
 
-    def _write_environment(self) -> None:
-        environment = {
+    def _write_environment(self, gate: Gate | None = None) -> None:
+        environment: dict[str, Any] = {
             "origin_monotonic_ns": self.evidence.origin.monotonic_ns,
             "origin_wall_ns": self.evidence.origin.wall_ns,
             "run_id": self.plan.run_id,
@@ -246,6 +251,12 @@ class Engine:
             "kernel": platform.release(),
             "programs": {name: found.version for name, found in programs.versions().items()},
         }
+        if gate is not None:
+            environment["gate"] = {
+                "origin": gate.origin,
+                "log_key": base64.b64encode(gate.log_key).decode(),
+                "service_key": base64.b64encode(gate.service_key).decode(),
+            }
         (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
 
 

@@ -16,11 +16,13 @@ JSON object with ``t``: seconds (float) of CLOCK_MONOTONIC since the scenario's 
 | ``samples/metrics.jsonl`` | probe | ``{t, replica, series: {sample: value}}`` or ``{t, replica, error}`` |
 | ``samples/alerts.jsonl`` | probe | ``{t, alerts: [{name, state: active|suppressed, inhibited_by, labels}]}`` |
 | ``samples/sessions.jsonl`` | probe | ``{t, sessions: {"replica-1": 4, ...}}`` or ``{t, error}`` (pg_stat_activity) |
+| ``samples/checkpoints.jsonl`` | witness | ``{t, replica, note}``: the log's checkpoint as each replica shows it |
 | ``samples/replicas.jsonl`` | probe | ``{t, replicas: {name: {pid, restarts, ready, last_exit_code}}}`` |
 | ``samples/<name>.jsonl`` | probe | whatever a probe of the scenario's own saw, or ``{t, error}`` |
 | ``notifications.jsonl`` | receiver | ``{t, receiver, status, alerts: [...]}``: what Alertmanager delivered |
 | ``runbook.jsonl`` | runbook | ``{t, injection, stage, step, kind, command, exit_code, output, seconds, ok}`` |
-| ``database.jsonl`` | engine, at the end | ``{t, table, row: {...}}``: proposals, events, idempotency records |
+| ``errors.jsonl`` | traffic | ``{t, status, headers, body}`` of answers that were no success |
+| ``database.jsonl`` | engine, at the end | ``{t, table, xmin, row: {...}}``: proposals, events, votes, log, ... |
 | ``logs/*.log`` | stack | the parts' own output; ``logs/replica-N.log`` is one JSON object a line |
 """
 

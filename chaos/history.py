@@ -7,10 +7,15 @@ row written after the answer (or after the deadline). Chapter and verse: Knossos
 |---|---|---|
 | ``op`` | both | number of the operation, unique in the run |
 | ``type`` | both | ``invoke``, then ``ok``, ``fail`` or ``info``; ``dropped``: never sent, the pool was full |
-| ``kind`` | both | ``propose``, ``retry`` (same key and body), ``reuse`` (same key, other body), ``list``, ``get`` |
+| ``kind`` | both | see ``Kind`` |
+| ``life`` | both | number of the whole life (``chaos.lives``) that the operation is a step of |
 | ``principal`` | invoke | who asked ("client-1"); never the API key |
 | ``key``, ``body_sha256`` | invoke, writes | Idempotency-Key; SHA-256 of the very bytes sent |
 | ``of`` | invoke | the operation that is repeated, or whose acknowledgement is read back |
+| ``target`` | both | whose head is read or moved |
+| ``validator``, ``decision``, ``vote`` | invoke of a vote | who says what; the envelope's digest |
+| ``why`` | invoke, ``forbidden_vote`` | what is wrong with it |
+| ``to_version`` | invoke, ``rollback`` | the version to restore |
 | ``proposal`` | both | identity asked for by ``get``, or given by an acknowledgement |
 | ``after`` | invoke, ``list`` | last identity of the page before this one; absent on a first page |
 | ``intended`` | invoke | when it was due; ``t`` is when it was sent, the difference is the generator's lag |
@@ -18,7 +23,9 @@ row written after the answer (or after the deadline). Chapter and verse: Knossos
 | ``code``, ``retry_after`` | completion | the problem's code; Retry-After as sent |
 | ``error`` | completion | why there was no answer: ``timeout``, ``refused``, ``reset``, ``malformed``, ``abandoned`` |
 | ``digest`` | completion of a proposal | SHA-256 of the answer's canonical JSON |
-| ``proposal_digest`` | completion | as the service states it |
+| ``proposal_digest``, ``state``, ``revision`` | completion of a proposal | as the service states them |
+| ``replayed`` | completion | ``true``: an earlier answer given again (Idempotency-Replayed) |
+| ``version``, ``snapshot``, ``stale`` | completion, ``current`` | the head; whether the answer says it may be old |
 | ``ids``, ``more`` | completion, ``list`` | identities on the page in order; whether it gave a further cursor |
 | ``ms`` | completion | from the *intended* start: what a user of an open system waits |
 
@@ -56,15 +63,33 @@ class Kind(StrEnum):
     """What an operation does."""
 
     PROPOSE = "propose"
-    RETRY = "retry"
-    REUSE = "reuse"
+    RETRY = "retry"  # of a proposal: same key, same body
+    REUSE = "reuse"  # same key, another body: must be refused
     LIST = "list"
-    GET = "get"
+    GET = "get"  # one proposal
+    BALLOT = "ballot"
+    VOTE = "vote"
+    FORBIDDEN_VOTE = "forbidden_vote"  # must be refused
+    REVOKE = "revoke"  # a vote
+    WITHDRAW = "withdraw"
+    APPLY = "apply"
+    ROLLBACK = "rollback"
+    CURRENT = "current"  # the head of a target
+    ATTESTATION = "attestation"
 
     @property
     def writes(self) -> bool:
         """Whether the operation may leave something behind."""
-        return self not in {Kind.LIST, Kind.GET}
+        return self not in _READS
+
+    @property
+    def proposes(self) -> bool:
+        """Whether a success means a proposal that was asked for in these very bytes."""
+        return self in _PROPOSALS
+
+
+_READS = frozenset({Kind.LIST, Kind.GET, Kind.BALLOT, Kind.CURRENT, Kind.ATTESTATION})
+_PROPOSALS = frozenset({Kind.PROPOSE, Kind.RETRY, Kind.REUSE})
 
 
 def outcome_of_answer(kind: Kind, *, status: int, code: str | None, replica: str | None) -> Outcome:

@@ -79,6 +79,7 @@ class Load:
     proposals_per_second: float = 20.0
     reads_per_second: float = 10.0
     retry_share: float = 0.1  # of proposals sent twice under one Idempotency-Key
+    lives_per_second: float = 0.0  # whole lives of proposals, where the stack has a gate: each some fifteen requests
     streams: tuple[Stream, ...] = ()
 
 

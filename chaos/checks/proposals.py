@@ -1,4 +1,4 @@
-"""What the clients were promised, held against what the database holds: I1, I2, I7 of chaos.md section 7.
+"""What proposers were promised, held against what the database holds: I1, I2, I7 of chaos.md section 7.
 
 ``history.jsonl`` says what was asked and acknowledged, ``database.jsonl`` what was there at the end. An operation whose
 outcome is open (``info``) may have happened or not: either is right, but not something else.
@@ -21,6 +21,7 @@ from chaos.scenario import Case, Finding
 ACKNOWLEDGED_MIN = 50
 _NOT_FOUND = 404
 _CREATED = "created"
+_MUTATION = "mutation"
 _BYTEA_PREFIX = "\\x"
 
 
@@ -66,9 +67,15 @@ class Books:
         return tuple(one for one in self.operations if one.kind.writes)
 
     @cached_property
+    def submissions(self) -> tuple[Operation, ...]:
+        """Writes that ask for a proposal in their own bytes."""
+        return tuple(one for one in self.operations if one.kind.proposes)
+
+    @cached_property
     def acknowledged(self) -> tuple[Operation, ...]:
-        """Writes that were answered with success."""
-        return tuple(one for one in self.writes if one.outcome is Outcome.OK)
+        """Requests for a proposal that were answered with success; a roll-back is one too."""
+        asked = (one for one in self.operations if one.kind.proposes or one.kind is Kind.ROLLBACK)
+        return tuple(one for one in asked if one.outcome is Outcome.OK)
 
     @cached_property
     def proposals(self) -> dict[str, Row]:
@@ -112,23 +119,7 @@ def no_ghost_or_altered_proposal(case: Case, *, acknowledged_min: int = ACKNOWLE
     too_little = books.too_little(acknowledged_min)
     if too_little:
         return unknown(too_little)
-    asked = defaultdict(list)
-    for one in books.writes:
-        asked[one.body_sha256].append(one)
-    findings = []
-    for identity, row in books.proposals.items():
-        stored = row.data["row"]
-        askers = asked.get(stored["body_digest"], [])
-        if not askers:
-            findings.append(failed(f"{identity} was never asked for", [row]))
-        elif all(one.outcome is Outcome.FAIL for one in askers):
-            findings.append(failed(f"{identity} is there although it was refused", [row, *askers[0].rows]))
-        if _stored_digest(stored) not in {None, stored["body_digest"]}:
-            findings.append(failed(f"{identity}: the stored body is not the one its digest names", [row]))
-    for one in books.acknowledged:
-        kept = books.proposals.get(str(one.proposal))
-        if kept is not None and kept.data["row"]["body_digest"] != one.body_sha256:
-            findings.append(failed(f"{one.proposal} is not what was acknowledged", [kept, *one.rows]))
+    findings = [*_ghosts(books), *_altered(books)]
     if findings:
         return combine([("", finding) for finding in findings[:8]])
     return passed(f"{len(books.proposals)} stored proposals, each asked for in these bytes", books.announcements)
@@ -147,7 +138,8 @@ def retries_are_idempotent(case: Case, *, repeated_min: int = 10) -> Finding:
         return unknown(broken or f"{len(repeated)} keys were acknowledged more than once, {repeated_min} needed")
     by_digest = defaultdict(list)
     for row in books.proposals.values():
-        by_digest[row.data["row"]["body_digest"]].append(row)
+        if row.data["row"].get("kind", _MUTATION) == _MUTATION:
+            by_digest[row.data["row"]["body_digest"]].append(row)
     findings = [finding for group in groups.values() for finding in _faults_of_key(group, by_digest)]
     records = Counter(
         (row.data["row"]["principal"], row.data["row"]["key"]) for row in books.table("idempotency_records")
@@ -161,7 +153,7 @@ def retries_are_idempotent(case: Case, *, repeated_min: int = 10) -> Finding:
     ]
     if findings:
         return combine([("", finding) for finding in findings[:8]])
-    reused = sum(one.kind is Kind.REUSE and one.outcome is Outcome.FAIL for one in books.writes)
+    reused = sum(one.kind is Kind.REUSE and one.outcome is Outcome.FAIL for one in books.submissions)
     return passed(
         f"{len(repeated)} keys asked again with one answer each; {reused} reuses with another body refused",
         [*_cited(repeated[0]), *books.announcements],
@@ -174,7 +166,8 @@ def every_proposal_has_one_event(case: Case, *, proposals_min: int = ACKNOWLEDGE
     broken = books.unreadable()
     if broken or len(books.proposals) < proposals_min:
         return unknown(broken or f"{len(books.proposals)} proposals stored, {proposals_min} needed")
-    created = [row for row in books.table("events") if str(row.data["row"]["kind"]).endswith(_CREATED)]
+    begun = [row for row in books.table("events") if str(row.data["row"]["kind"]).endswith(_CREATED)]
+    created = [row for row in begun if row.data["row"]["proposal_id"] is not None]  # targets are created too
     counts = Counter(str(row.data["row"]["proposal_id"]) for row in created)
     wrong = [row for identity, row in books.proposals.items() if counts[identity] != 1]
     if wrong:
@@ -183,6 +176,47 @@ def every_proposal_has_one_event(case: Case, *, proposals_min: int = ACKNOWLEDGE
     if orphans:
         return failed(f"{len(orphans)} {_CREATED} events without their proposal", orphans)
     return passed(f"{len(books.proposals)} proposals, one {_CREATED} event each", books.announcements)
+
+
+def _ghosts(books: Books) -> list[Finding]:
+    """Refuse stored proposals that nobody asked for, or only those who were told that nothing was done."""
+    asked = defaultdict(list)
+    for one in books.submissions:
+        asked[one.body_sha256].append(one)
+    roll_backs = [one for one in books.operations if one.kind is Kind.ROLLBACK]
+    findings = []
+    for identity, row in books.proposals.items():
+        stored = row.data["row"]
+        if stored.get("kind", _MUTATION) != _MUTATION:  # the service writes the content; I11 says whether it is right
+            findings += _ghost_of_a_roll_back(row, roll_backs)
+            continue
+        askers = asked.get(stored["body_digest"], [])
+        if not askers:
+            findings.append(failed(f"{identity} was never asked for", [row]))
+        elif all(one.outcome is Outcome.FAIL for one in askers):
+            findings.append(failed(f"{identity} is there although it was refused", [row, *askers[0].rows]))
+        if _stored_digest(stored) not in {None, stored["body_digest"]}:
+            findings.append(failed(f"{identity}: the stored body is not the one its digest names", [row]))
+    return findings
+
+
+def _altered(books: Books) -> list[Finding]:
+    """Refuse acknowledgements whose proposal holds other bytes than were sent."""
+    findings = []
+    for one in books.submissions:
+        kept = books.proposals.get(str(one.proposal)) if one.outcome is Outcome.OK else None
+        if kept is not None and kept.data["row"]["body_digest"] != one.body_sha256:
+            findings.append(failed(f"{one.proposal} is not what was acknowledged", [kept, *one.rows]))
+    return findings
+
+
+def _ghost_of_a_roll_back(row: Row, roll_backs: Iterable[Operation]) -> list[Finding]:
+    """Refuse a roll-back that nobody asked for on that target, or that was refused to all who did."""
+    stored = row.data["row"]
+    askers = [one for one in roll_backs if one.invocation.data.get("target") == stored["target"]]
+    if any(one.proposal == str(stored["id"]) or one.outcome is Outcome.INFO for one in askers):
+        return []
+    return [failed(f"{stored['id']} is a {stored['kind']} that nobody was promised", [row])]
 
 
 def _by_key(writes: Iterable[Operation]) -> dict[tuple[str, str | None], list[Operation]]:
@@ -253,7 +287,7 @@ def _missing_from_page(
 def _resolved(books: Books) -> tuple[int, int]:
     """Return how many keys with an open write and no acknowledgement are in the database, and how many are not."""
     stored = {row.data["row"]["body_digest"] for row in books.proposals.values()}
-    open_bodies = {one.body_sha256 for one in books.writes if one.outcome is Outcome.INFO} - {
+    open_bodies = {one.body_sha256 for one in books.submissions if one.outcome is Outcome.INFO} - {
         one.body_sha256 for one in books.acknowledged
     }
     return len(open_bodies & stored), len(open_bodies - stored)

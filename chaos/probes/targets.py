@@ -34,6 +34,7 @@ class Targets:
         api_key: of a client, for looks that are requests; never recorded.
         replica_status: asks what runs the replicas; JSON values by replica.
         proxy_log: Toxiproxy's own log, one JSON object a line.
+        has_log: there are checkpoints to witness.
     """
 
     replicas: tuple[ReplicaTarget, ...] = ()
@@ -45,6 +46,7 @@ class Targets:
     api_key: str | None = field(default=None, repr=False)
     replica_status: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]] | None = None
     proxy_log: Path | None = None
+    has_log: bool = False
 
 
 def targets_of(stack: "Stack") -> Targets:
@@ -66,4 +68,5 @@ def targets_of(stack: "Stack") -> Targets:
         api_key=stack.api_key("editor"),
         replica_status=replica_status,
         proxy_log=stack.spec.logs / "toxiproxy.log",
+        has_log=stack.gate is not None,
     )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 from chaos.evidence import EvidenceWriter
 from chaos.probes.alerts import watch_alerts
 from chaos.probes.attempts import watch_attempts
-from chaos.probes.database_dump import dump_database
+from chaos.probes.checkpoints import watch_checkpoints
+from chaos.probes.database_dump import dump_database, settled
 from chaos.probes.direct import watch_direct
 from chaos.probes.export import export
 from chaos.probes.health import watch_health
@@ -36,6 +37,7 @@ async def freeze(stack: "Stack", writer: EvidenceWriter) -> None:
     """Keep, at the end, what goes away with the stack: the database's rows and Prometheus's series."""
     targets = targets_of(stack)
     if targets.database is not None:
+        await settled(targets.database)
         await dump_database(targets.database, writer)
     if targets.prometheus is not None:
         await export(targets.prometheus, writer, start=0.0, end=writer.origin.elapsed())
@@ -76,6 +78,7 @@ class Probes:
             tasks.create_task(watch_sessions(targets, writer), name="probe: sessions"),
             tasks.create_task(watch_replicas(targets, writer), name="probe: replicas"),
             tasks.create_task(watch_attempts(targets.proxy_log, writer), name="probe: attempts"),
+            tasks.create_task(watch_checkpoints(targets, writer), name="probe: checkpoints"),
             *(
                 tasks.create_task(self._watch_own(name, interval, look), name=f"probe: {name}")
                 for name, (interval, look) in self._own.items()

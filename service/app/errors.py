@@ -12,6 +12,8 @@
     ├── NotFound                      not-found                404
     ├── RequestTimeout                request-timeout          408
     ├── IdempotencyInProgress         idempotency-in-progress  409
+    ├── DuplicateOpen                 duplicate-open           409
+    ├── Overtaken                     overtaken                409   the proposal moved on while we looked
     ├── BodyTooLarge                  body-too-large           413
     ├── UnsupportedMediaType          unsupported-media-type   415
     ├── InvalidProposal               invalid-proposal         422
@@ -213,6 +215,22 @@ class IdempotencyInProgress(FirewallError):
     status = 409
     sentence = "A request with this Idempotency-Key is still running. Try again shortly."
     retry_after_seconds = 1
+
+
+class DuplicateOpen(FirewallError):
+    """The same change of the same target is proposed already and not decided yet."""
+
+    code = "duplicate-open"
+    status = 409
+    sentence = "An equal proposal for this target is still open."
+
+
+class Overtaken(FirewallError):
+    """The proposal is no longer in the state that the step begins in."""
+
+    code = "overtaken"
+    status = 409
+    sentence = "The proposal has moved on meanwhile. Read it again."
 
 
 class BodyTooLarge(FirewallError):

@@ -24,6 +24,7 @@ from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, R
 from app.security.api_keys import Authenticator
 from app.settings import Settings
 from app.storage.database import Database, Signals
+from app.storage.events import Events
 from app.storage.schema import SchemaCheck
 from app.workflow.intake import Proposals
 
@@ -105,7 +106,10 @@ def _pool_count(database: Database, state: str) -> float:
 
 
 def _litestar(settings: Settings, database: Database, checks: Checks, clock: Clock) -> Litestar:
-    stage = Proposals(database, random=secrets.token_bytes)
+    events = Events(
+        actor_key=hmac.digest(settings.keys.pepper.reveal(), b"amgf/actor-key/v1", "sha256"), random=secrets.token_bytes
+    )
+    stage = Proposals(database, events, random=secrets.token_bytes)
     limits = HttpLimits(
         body_bytes_max=settings.http.body_bytes_max,
         # All replicas make the same cursors; the pepper itself signs nothing.

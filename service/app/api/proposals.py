@@ -83,7 +83,7 @@ def _problems(**sentences: str) -> Mapping[int, ResponseSpec]:
 
 CREATE_RESPONSES: Final = _problems(
     s408="The body did not arrive in time.",
-    s409="A request with this Idempotency-Key is still running.",
+    s409="A request with this Idempotency-Key is still running, or an equal proposal is open.",
     s413="The body is too large.",
     s415="The body is not application/json.",
     s422="The body is not a proposal, or the Idempotency-Key was used with another body.",

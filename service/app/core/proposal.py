@@ -62,6 +62,8 @@ class Intake(msgspec.Struct, frozen=True):
     """SHA-256 of the body's bytes as received, in hex."""
     fingerprint: str
     """SHA-256 of the body's canonical bytes: two spellings of one content are one request."""
+    record: bytes
+    """The typed canonical content."""
     proposal_digest: str
     """SHA-256 of the typed canonical content; no other kind of object has the same bytes."""
 
@@ -80,12 +82,14 @@ def accept(body: bytes, document: Document) -> Intake:
         value={"_type": "amgf/proposal", "v": 1, **document.value},
         is_plain=document.is_plain,
     )
+    record = canonical.encode(typed)
     return Intake(
         content=content,
         body=body,
         body_digest=hashlib.sha256(body).hexdigest(),
         fingerprint=canonical.digest(canonical.encode(document)),
-        proposal_digest=canonical.digest(canonical.encode(typed)),
+        record=record,
+        proposal_digest=canonical.digest(record),
     )
 
 

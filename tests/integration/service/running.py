@@ -165,10 +165,11 @@ class Client:
     http: httpx.AsyncClient
 
     async def propose(self, key: str, *, name: str | None = None, **change: Any) -> httpx.Response:
+        name = name or secrets.token_hex(8)
         return await self.http.post(
             "/api/v1/proposals",
-            json={**PROPOSAL, **change},
-            headers={"X-API-Key": key, "Idempotency-Key": name or secrets.token_hex(8)},
+            json={**PROPOSAL, "rationale": f"because of {name}", **change},
+            headers={"X-API-Key": key, "Idempotency-Key": name},
         )
 
 

@@ -35,7 +35,8 @@ async def client(server: Server) -> AsyncIterator[Client]:
 async def test_a_proposal_is_answered_stored_and_read_back_alike(
     client: Client, server: Server, editor_key: str, viewer_key: str
 ) -> None:
-    body = json.dumps(PROPOSAL, indent=1).encode()
+    proposal = {**PROPOSAL, "rationale": "read back"}
+    body = json.dumps(proposal, indent=1).encode()
     headers = {"X-API-Key": editor_key, "Idempotency-Key": secrets.token_hex(8), **JSON}
 
     answer = await client.http.post(PATH, content=body, headers=headers)
@@ -43,17 +44,21 @@ async def test_a_proposal_is_answered_stored_and_read_back_alike(
     created = answer.json()
     assert answer.status_code == 201
     assert answer.headers["location"] == f"{PATH}/{created['id']}"
-    assert created == {**created, **PROPOSAL, "state": "pending", "principal": "tester"}
+    assert created == {**created, **proposal, "state": "pending", "principal": "tester"}
     assert created["body_digest"] == hashlib.sha256(body).hexdigest()
     read = await client.http.get(answer.headers["location"], headers={"X-API-Key": viewer_key})
     assert read.content == answer.content
     with server.connect() as connection:
-        row = connection.execute("SELECT body, body_digest FROM proposals WHERE id = %s", [created["id"]]).fetchone()
+        row = connection.execute(
+            "SELECT body, body_digest, last_leaf FROM proposals WHERE id = %s", [created["id"]]
+        ).fetchone()
         events = connection.execute(
-            "SELECT kind, state_to, body_digest FROM events WHERE proposal_id = %s", [created["id"]]
+            "SELECT kind, state_to, leaf_digest FROM events WHERE proposal_id = %s", [created["id"]]
         ).fetchall()
-    assert row == (body, created["body_digest"])
-    assert events == [("proposal_created", "pending", created["body_digest"])]
+    assert row is not None
+    *stored, last_leaf = row
+    assert stored == [body, created["body_digest"]]
+    assert events == [("proposal-created", "pending", last_leaf)]
 
 
 async def test_the_same_key_and_content_get_the_same_bytes(client: Client, editor_key: str) -> None:
@@ -61,7 +66,7 @@ async def test_the_same_key_and_content_get_the_same_bytes(client: Client, edito
     first = await client.propose(editor_key, name=name)
     again = await client.http.post(
         PATH,
-        content=json.dumps(dict(reversed(PROPOSAL.items())), indent=2),
+        content=json.dumps({**dict(reversed(PROPOSAL.items())), "rationale": f"because of {name}"}, indent=2),
         headers={"X-API-Key": editor_key, "Idempotency-Key": name, **JSON},
     )
 
@@ -290,7 +295,7 @@ async def test_the_application_may_not_change_the_schema_nor_the_past(server: Se
         "DELETE FROM events",
         "TRUNCATE events",
         "DELETE FROM proposals",
-        "UPDATE proposals SET state = 'applied'",
+        "UPDATE proposals SET principal = 'x'",
         "UPDATE api_keys SET roles = '{admin}'",
         "INSERT INTO api_keys (id, principal, digest, roles) VALUES ('x', 'x', 'x', '{admin}')",
         "UPDATE schema_versions SET checksum = 'x'",

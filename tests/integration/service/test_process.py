@@ -72,7 +72,7 @@ def test_it_serves_measures_logs_and_stops_as_asked(server: Server, editor_key: 
     with replica(server) as running:
         running.await_status("/health/ready", 200)
         headers = {"X-API-Key": editor_key, "Idempotency-Key": secrets.token_hex(8)}
-        assert running.http.post(PATH, json=PROPOSAL, headers=headers).status_code == 201
+        assert running.http.post(PATH, json={**PROPOSAL, "rationale": "served"}, headers=headers).status_code == 201
         series = httpx.get(running.metrics).text
         exit_code, out, err = running.end()
 
@@ -98,7 +98,7 @@ def test_it_serves_measures_logs_and_stops_as_asked(server: Server, editor_key: 
 def test_a_request_under_way_is_finished_before_it_stops(server: Server, editor_key: str) -> None:
     with replica(server) as running:
         running.await_status("/health/ready", 200)
-        body = json.dumps(PROPOSAL).encode()
+        body = json.dumps({**PROPOSAL, "rationale": "finished"}).encode()
         with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
             lines = (
                 f"POST {PATH} HTTP/1.1",

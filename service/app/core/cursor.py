@@ -39,6 +39,8 @@ def decode(cursor: str, *, query: bytes, key: bytes) -> UUID:
         decoded = base64.b64decode(cursor, altchars=b"-_", validate=True)
     except binascii.Error:
         raise InvalidCursor from None
+    if base64.urlsafe_b64encode(decoded).decode() != cursor:
+        raise InvalidCursor  # The last character carries bits that decoding ignores.
     content, tag = decoded[:-TAG_BYTES], decoded[-TAG_BYTES:]
     position, of_query = content[:POSITION_BYTES], content[POSITION_BYTES:]
     if not hmac.compare_digest(tag, _tag(content, key)) or not hmac.compare_digest(of_query, _digest(query)):

@@ -1,7 +1,7 @@
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.core import cursor
@@ -18,6 +18,7 @@ def test_a_cursor_leads_back_to_its_position(position: UUID, query: bytes) -> No
 
 
 @given(st.integers(0, 55), st.characters(codec="ascii"))
+@example(53, "B")
 def test_any_altered_character_is_noticed(place: int, character: str) -> None:
     good = cursor.encode(POSITION, query=b"q", key=KEY)
     altered = good[:place] + character + good[place + 1 :]

@@ -316,3 +316,18 @@ def test_the_clock_of_mitigation_tells_not_seen_from_not_looked(tmp_path: Path) 
     recording.metrics(14, 20, OPEN)
     measured, _ = mitigated_after(recording.case(), WINDOW)
     assert measured == pytest.approx(4.0)
+
+
+def test_sessions_that_a_fault_left_behind_and_that_end_within_the_bound_are_not_held_against_the_pool(
+    tmp_path: Path,
+) -> None:
+    recording = Recording(tmp_path)
+    check, window = CHECKS["pool"]
+    looked_at(recording)
+    recording.sessions(0, 32, 4)  # WINDOW is undone at 30: what the database has not noticed yet
+    recording.sessions(32, 33, 0)
+    recording.sessions(33, 41, 2)
+
+    finding = check(recording.case(), window)
+
+    assert finding.verdict is Verdict.PASS, finding.reason

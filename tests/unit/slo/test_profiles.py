@@ -75,7 +75,7 @@ def test_what_fm01_is_held_to(name: str) -> None:
     assert expected["detect_seconds"] == {"documented": 73, "fast": 8}[name]
     assert expected["mitigate_seconds"] == 5
     assert expected["recover_seconds"] <= 33
-    assert expected["budget_share_max"] == {"documented": 0.045, "fast": 0.024}[name]
+    assert expected["budget_share_max"] == {"documented": 0.05, "fast": 0.024}[name]
     assert expected["response_time_seconds"] == 300
     # Target: detection uses about a quarter of the time a person has to respond.
     assert expected["detect_seconds"] <= 0.25 * expected["response_time_seconds"]

@@ -106,20 +106,10 @@ class Count:
     def _standing(
         self, validator_set: ValidatorSet, approving: Collection[str], eligible: Collection[Validator]
     ) -> Standing:
-        weights = capped_weights(self.rule, validator_set)
         approvers = [
             one for one in validator_set.validators if one.principal in approving and one.principal != self.proposer
         ]
-        humans = [one for one in approvers if one.is_human]
-        return Standing(
-            humans=len(humans),
-            recomputes=len(approvers) - len(humans),
-            roles=tuple(sorted({one.role for one in humans})),
-            orgs=tuple(sorted({one.org for one in humans})),
-            eligible_humans=sum(one.is_human for one in eligible),
-            weight=sum(weights[one.id] for one in humans),
-            weight_total=sum(weights.values()),
-        )
+        return standing_of(self.rule, validator_set, approvers, eligible)
 
     def _missing(
         self, standing: Standing, validator_set: ValidatorSet, electorate: Literal["current", "successor"]
@@ -128,6 +118,29 @@ class Count:
             is_of_old_set = requirement == "recomputes"
             if have < needed and not (is_of_old_set and electorate == "successor"):
                 yield Missing(electorate, requirement, needed, have)
+
+
+def standing_of(
+    rule: QuorumRule, validator_set: ValidatorSet, approvers: Collection[Validator], eligible: Collection[Validator]
+) -> Standing:
+    """Return where the approvals of these validators of the set stand."""
+    weights = capped_weights(rule, validator_set)
+    humans = [one for one in approvers if one.is_human]
+    return Standing(
+        humans=len(humans),
+        recomputes=len(approvers) - len(humans),
+        roles=tuple(sorted({one.role for one in humans})),
+        orgs=tuple(sorted({one.org for one in humans})),
+        eligible_humans=sum(one.is_human for one in eligible),
+        weight=sum(weights[one.id] for one in humans),
+        weight_total=sum(weights.values()),
+    )
+
+
+def lacking(rule: QuorumRule, validator_set: ValidatorSet, there: Collection[Validator]) -> list[tuple[str, int, int]]:
+    """Return (requirement, needed, have) of what the rule would lack if all who are there approved."""
+    standing = standing_of(rule, validator_set, there, there)
+    return [one for one in _requirements(rule, standing, validator_set) if one[2] < one[1]]
 
 
 def _requirements(rule: QuorumRule, standing: Standing, validator_set: ValidatorSet) -> Iterator[tuple[str, int, int]]:

@@ -13,7 +13,7 @@ import msgspec
 
 from app.core import canonical, keys, strict_json
 from app.core.keys import Verify
-from app.core.shapes import DigestText, Misshapen, convert
+from app.core.shapes import DigestText, Misshapen, convert, plain
 from app.errors import BadSignature, Flaw
 
 ENVELOPE_BYTES_MAX: Final = 1_048_576
@@ -39,8 +39,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
 
     def document(self) -> dict[str, Any]:
         """Return the envelope as plain JSON values."""
-        document: dict[str, Any] = msgspec.to_builtins(self)
-        return document
+        return plain(self)
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""

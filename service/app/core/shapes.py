@@ -61,3 +61,9 @@ def convert(value: Any, kind: type[T]) -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise Misshapen(flaw_of(error)) from None
+
+
+def plain(struct: msgspec.Struct) -> dict[str, Any]:
+    """Return a struct as plain JSON values, as if it had just been decoded: arrays are lists."""
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(struct))
+    return document

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from app.core import instants, keys
-from app.core.shapes import InstantText, Key64, Misshapen, PrincipalName, Slug, convert
+from app.core.shapes import InstantText, Key64, Misshapen, PrincipalName, Slug, convert, plain
 from app.errors import Flaw, InvalidDocument
 
 VALIDATORS_MAX: Final = 256
@@ -84,8 +84,7 @@ class ValidatorSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def document(self) -> dict[str, Any]:
         """Return the document as plain JSON values."""
-        document: dict[str, Any] = msgspec.to_builtins(self)
-        return document
+        return plain(self)
 
     def by_id(self, validator: str) -> Validator | None:
         """Return the validator of an id."""

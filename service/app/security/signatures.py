@@ -97,13 +97,15 @@ def read_key(path: Path) -> PrivateKey:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise KeyFileUnusable(f"{path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileUnusable(f"{path}: not a regular file")
         if status.st_mode & _OTHERS:
             raise KeyFileUnusable(f"{path}: others may open it; chmod 600 it")
-        content = file.read(FILE_BYTES_MAX)
+        content = os.read(descriptor, FILE_BYTES_MAX)
+    finally:
+        os.close(descriptor)
     try:
         seed = from_base64(content.decode("ascii").removesuffix("\n"))
     except ValueError:

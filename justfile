@@ -141,6 +141,12 @@ rules *options: setup
 unit *options: setup
     @{{ python }} -m pytest tests/unit "$@"
 
+# Decoding, canonical form and patches against other implementations, on a million documents (or: --documents N --seed S)
+[group('checks')]
+[no-exit-message]
+fuzz *options: environment
+    @exec {{ python }} -m pytest tests/unit/service/test_bytes_generated.py --timeout=0 --documents=1000000 "$@"
+
 # The API against its published description
 [group('checks')]
 [no-exit-message]

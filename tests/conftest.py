@@ -6,3 +6,23 @@ import pytest
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("generated documents")
+    group.addoption("--documents", type=int, default=4_000, help="how many documents each comparison generates")
+    group.addoption("--seed", type=int, default=8785, help="where their sequence starts")
+
+
+@pytest.fixture
+def documents(request: pytest.FixtureRequest) -> int:
+    """How many documents to generate."""
+    count: int = request.config.getoption("--documents")
+    return count
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Where to start."""
+    start: int = request.config.getoption("--seed")
+    return start

@@ -2,41 +2,52 @@
 
 Takes what `strict_json` accepts, so numbers are within ±(2^53 - 1) and texts are valid Unicode. The quick path is
 msgspec's sorted encoder, which gives the same bytes when there are no fractions and keys sort alike by code point
-and by UTF-16; everything else takes the slow path.
+and by UTF-16. Everything else is written by hand first, fractions and objects with other keys, and passed through it.
 """
 
 import hashlib
-import json
 from typing import Any, Final
 
 import msgspec
 
-from app.core.strict_json import LAST_PLAIN_CHARACTER, NUMBER_MAX, Document
+from app.core.strict_json import BODY, LAST_PLAIN_CHARACTER, NUMBER_MAX, Document, Limits, decode
+from app.errors import Flaw, MalformedBody
 
 EXPONENT_FROM: Final = 21
 """ECMAScript writes 1e21 and more, and less than 1e-6, with an exponent."""
 EXPONENT_BELOW: Final = -6
 
-_QUICK_KINDS: Final = frozenset((str, bool, type(None)))
-
 _quick: Final = msgspec.json.Encoder(order="deterministic")
+_REWRITTEN: Final = frozenset((float, dict, list, tuple))
 
 
 def encode(document: Document) -> bytes:
     """Return the canonical bytes of a decoded document."""
-    return _quick.encode(document.value) if document.is_plain else _encode(document.value).encode()
+    return _quick.encode(document.value if document.is_plain else _rewrite(document.value))
 
 
 def encode_value(value: Any) -> bytes:
     """Return the canonical bytes of a value that we made: decides by itself whether the quick path is safe.
 
-    Tuples count as arrays, members of a `StrEnum` as texts.
+    Tuples count as arrays, members of a `StrEnum` as texts. No deeper than a few hundred levels.
 
     Raises:
         TypeError: it holds something that JSON has not.
         ValueError: it holds a number beyond ±(2^53 - 1), or half of a surrogate pair.
     """
-    return _quick.encode(value) if _is_plain(value) else _encode(value).encode()
+    return _quick.encode(value if _is_plain(value) else _rewrite(value))
+
+
+def decode_canonical(content: bytes, limits: Limits = BODY) -> Document:
+    """Return the document whose canonical bytes these are.
+
+    Raises:
+        MalformedBody: it is not strict JSON, or has another canonical form (`not-canonical`).
+    """
+    document = decode(content, limits)
+    if encode(document) != content:
+        raise MalformedBody([Flaw("", "not-canonical", "the bytes are not their own canonical form (RFC 8785)")])
+    return document
 
 
 def digest(canonical: bytes) -> str:
@@ -44,63 +55,70 @@ def digest(canonical: bytes) -> str:
     return f"sha256:{hashlib.sha256(canonical).hexdigest()}"
 
 
+def number(value: float) -> str:
+    """Return ECMAScript's `Number::toString` (ECMA-262 section 6.1.6.1.20) of a finite number."""
+    shortest = repr(value)
+    if "e" not in shortest:
+        # Python's shortest digits are ECMAScript's; without an exponent only the zeros differ.
+        whole = shortest.removesuffix(".0")
+        return "0" if whole == "-0" else whole
+    sign = "-" if value < 0 else ""
+    mantissa, _, exponent = shortest.removeprefix("-").partition("e")
+    digits = mantissa.replace(".", "")
+    count = len(digits)
+    # The value is 0.digits * 10^point.
+    point = int(exponent) + 1
+    if EXPONENT_BELOW < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    if 0 < point <= EXPONENT_FROM:
+        return f"{sign}{digits}{'0' * (point - count)}"
+    return f"{sign}{digits[0]}{'.' if count > 1 else ''}{digits[1:]}e{point - 1:+d}"
+
+
 def _is_plain(root: Any) -> bool:
     """Whether the quick path is safe for a value; raises what `encode_value` raises, but for texts."""
     is_plain = True
-    containers: list[Any] = [[root]]
+    containers: list[Any] = [(root,)]
     for container in containers:
+        members = container
         if type(container) is dict:
-            if not "".join(container).isascii() and max(map(max, filter(None, container))) > LAST_PLAIN_CHARACTER:
-                is_plain = False
-            members: Any = container.values()
-        else:
-            members = container
-        for kind in set(map(type, members)) - _QUICK_KINDS:
+            is_plain = is_plain and _sorts_alike(container)
+            members = container.values()
+        for member in members:
+            kind = type(member)
+            if kind is str or kind is bool or member is None:
+                continue
             if kind is int or kind is float:
-                if any(type(number) is kind and not abs(number) <= NUMBER_MAX for number in members):
+                if not -NUMBER_MAX <= member <= NUMBER_MAX:
                     raise ValueError("a number beyond ±(2^53 - 1)")
                 is_plain = is_plain and kind is int
             elif kind is dict or kind is list or kind is tuple:
-                containers += [member for member in members if type(member) is kind]
-            elif not issubclass(kind, str):
+                containers.append(member)
+            elif not isinstance(member, str):
                 raise TypeError(f"{kind.__name__} is not a kind of JSON value")
     return is_plain
 
 
-def _encode(value: Any) -> str:
-    if isinstance(value, dict):
-        keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
-        return "{" + ",".join(f"{_text(key)}:{_encode(value[key])}" for key in keys) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(map(_encode, value)) + "]"
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, float):
-        return number(value)
-    return json.dumps(value)
+def _sorts_alike(value: dict[str, Any]) -> bool:
+    """Whether an object's keys sort alike by code point and by UTF-16."""
+    return "".join(value).isascii() or max(map(max, filter(None, value))) <= LAST_PLAIN_CHARACTER
 
 
-def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _rewrite(value: Any) -> Any:
+    """Return a value that the quick encoder writes canonically: whatever it would not is there as bytes."""
+    kind = type(value)
+    if kind is dict:
+        if not _sorts_alike(value):
+            return _write_sorted(value)
+        return {key: _rewrite(member) if type(member) in _REWRITTEN else member for key, member in value.items()}
+    if kind is list or kind is tuple:
+        return [_rewrite(member) if type(member) in _REWRITTEN else member for member in value]
+    return msgspec.Raw(number(value)) if kind is float else value
 
 
-def number(value: float) -> str:
-    """Return ECMAScript's `Number::toString` (ECMA-262 section 6.1.6.1.20) of a finite number."""
-    if value == 0:
-        return "0"
-    sign = "-" if value < 0 else ""
-    mantissa, _, exponent = repr(abs(value)).partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0")
-    # The value is 0.digits * 10^point.
-    point = int(exponent or 0) + len(whole) - (len(whole + fraction) - len(digits))
-    digits = digits.rstrip("0")
-    count = len(digits)
-    if EXPONENT_BELOW < point <= EXPONENT_FROM:
-        if count <= point:
-            return sign + digits + "0" * (point - count)
-        if point > 0:
-            return f"{sign}{digits[:point]}.{digits[point:]}"
-        return f"{sign}0.{'0' * -point}{digits}"
-    power = f"e{point - 1:+d}"
-    return f"{sign}{digits[0]}{'.' if count > 1 else ''}{digits[1:]}{power}"
+def _write_sorted(value: dict[str, Any]) -> msgspec.Raw:
+    """Write an object sorted by UTF-16 code units (RFC 8785 section 3.2.3)."""
+    keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
+    return msgspec.Raw(
+        b"{%b}" % b",".join(b"%b:%b" % (_quick.encode(key), _quick.encode(_rewrite(value[key]))) for key in keys)
+    )

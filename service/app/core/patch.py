@@ -195,9 +195,11 @@ class _Application:
             self._count_nodes(value, path)
         _, put_back = self._remove(source)
         take_away = self._add(path, value)
-        if take_away["op"] == "remove":
-            self._undo.append([{"op": "move", "from": take_away["path"], "path": put_back["path"]}])
+        there, back = take_away["path"], put_back["path"]
+        if take_away["op"] == "remove" and not pointers.is_at_or_below(back, there):
+            self._undo.append([{"op": "move", "from": there, "path": back}])
         else:
+            # A move would lose what stood there, or (an element before its own array) look like one into itself.
             # The value stands in the document and in the inverse: shared, and counted.
             self._count(value, path)
             self._share(value)

@@ -10,9 +10,15 @@
     │   ├── NotEligible               not-eligible             403   has the role, and no say in this proposal
     │   └── ProposerCannotVote        proposer-cannot-vote     403
     ├── NotFound                      not-found                404
+    │   └── UnknownTarget             unknown-target           404
     ├── RequestTimeout                request-timeout          408
     ├── IdempotencyInProgress         idempotency-in-progress  409
     ├── DuplicateOpen                 duplicate-open           409
+    ├── NotSimulated                  not-simulated            409   there is no plan or ballot yet
+    ├── BallotClosed                  ballot-closed            409   decided, expired, or taken back
+    ├── BallotSuperseded              ballot-superseded        409   an earlier epoch's, or other rules are in force
+    ├── TooManyVotes                  too-many-votes           409
+    ├── AlreadyApplying               already-applying         409
     ├── Overtaken                     overtaken                409   the proposal moved on while we looked
     ├── BodyTooLarge                  body-too-large           413
     ├── UnsupportedMediaType          unsupported-media-type   415
@@ -28,6 +34,7 @@
     ├── ProofFailed                   proof-failed             422   whoever registers a key does not hold it
     ├── IdempotencyKeyReused          idempotency-key-reused   422
     ├── SimulationBusy                simulation-busy          503   every worker is taken: nothing was begun
+    ├── NotFounded                    not-founded              503   there is no genesis yet
     ├── DatabaseUnavailable           database-unavailable     503   nothing was begun: safe to send again
     ├── OutcomeUnknown                outcome-unknown          503   COMMIT was sent, its answer never came
     │   └── OutcomeUnknownAtDeadline  outcome-unknown          504   the same, found out by our deadline
@@ -217,6 +224,13 @@ class IdempotencyInProgress(FirewallError):
     retry_after_seconds = 1
 
 
+class UnknownTarget(NotFound):
+    """There is no target of that name, or it never had that version."""
+
+    code = "unknown-target"
+    sentence = "There is no such target."
+
+
 class DuplicateOpen(FirewallError):
     """The same change of the same target is proposed already and not decided yet."""
 
@@ -231,6 +245,46 @@ class Overtaken(FirewallError):
     code = "overtaken"
     status = 409
     sentence = "The proposal has moved on meanwhile. Read it again."
+
+
+class NotSimulated(FirewallError):
+    """The proposal has no plan yet that one could look at or vote on."""
+
+    code = "not-simulated"
+    status = 409
+    sentence = "The proposal has not been simulated yet."
+
+
+class BallotClosed(FirewallError):
+    """The vote comes too late: the proposal is decided or has expired, or the vote counts no longer anyway."""
+
+    code = "ballot-closed"
+    status = 409
+    sentence = "The ballot is closed."
+
+
+class BallotSuperseded(FirewallError):
+    """The vote is for an earlier epoch: the rules changed, and every vote under the old ones is void."""
+
+    code = "ballot-superseded"
+    status = 409
+    sentence = "The rules have changed since this ballot was opened. Read the new one when it is there."
+
+
+class TooManyVotes(FirewallError):
+    """A principal has changed its vote more often than anybody needs to."""
+
+    code = "too-many-votes"
+    status = 409
+    sentence = "You have voted too often on this ballot."
+
+
+class AlreadyApplying(FirewallError):
+    """The change is on its way, or done: a rollback is what is left."""
+
+    code = "already-applying"
+    status = 409
+    sentence = "The change is already being applied."
 
 
 class BodyTooLarge(FirewallError):
@@ -323,6 +377,15 @@ class SimulationBusy(FirewallError):
     status = 503
     sentence = "Too many simulations are running. Nothing was done."
     retry_after_seconds = 2
+
+
+class NotFounded(FirewallError):
+    """The genesis was not installed yet, so there are no rules by which anything could be decided."""
+
+    code = "not-founded"
+    status = 503
+    sentence = "This firewall has not been founded yet. Nothing was done."
+    retry_after_seconds = 30
 
 
 class DatabaseUnavailable(FirewallError):

@@ -1,7 +1,6 @@
 """`create_service`: the only place that wires the parts together."""
 
 import asyncio
-import hmac
 import secrets
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from app.migrations.catalogue import Comparison
 from app.resilience.deadline import Clock
 from app.resilience.lag import LoopLag
 from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
+from app.security import derived_keys
 from app.security.api_keys import Authenticator
 from app.settings import Settings
 from app.storage.database import Database, Signals
@@ -106,14 +106,11 @@ def _pool_count(database: Database, state: str) -> float:
 
 
 def _litestar(settings: Settings, database: Database, checks: Checks, clock: Clock) -> Litestar:
-    events = Events(
-        actor_key=hmac.digest(settings.keys.pepper.reveal(), b"amgf/actor-key/v1", "sha256"), random=secrets.token_bytes
-    )
+    events = Events(actor_key=derived_keys.actor_key(settings.keys.pepper), random=secrets.token_bytes)
     stage = Proposals(database, events, random=secrets.token_bytes)
     limits = HttpLimits(
         body_bytes_max=settings.http.body_bytes_max,
-        # All replicas make the same cursors; the pepper itself signs nothing.
-        cursor_key=hmac.digest(settings.keys.pepper.reveal(), b"amgf/cursor-key/v1", "sha256"),
+        cursor_key=derived_keys.cursor_key(settings.keys.pepper),
     )
     authenticator = Authenticator(database, settings.keys, clock=clock)
     api = Router(

@@ -1,0 +1,2 @@
+DROP TABLE proven_keys;
+DROP TABLE simulation_pins;

@@ -67,7 +67,7 @@ async def serve(told: Settings, api_socket: socket.socket, metrics_socket: socke
         await service.database.first_attempt()
         if service.refused.is_set():
             return _refuse(service)
-        lag = tasks.create_task(service.lag.watch())
+        beside = [tasks.create_task(run()) for run in (service.lag.watch, *service.background)]
         metrics_server = _server(exposition(), told.server)
         api_server = _server(service.application, told.server)
         measuring = tasks.create_task(metrics_server.serve(sockets=[metrics_socket]))
@@ -80,7 +80,8 @@ async def serve(told: Settings, api_socket: socket.socket, metrics_socket: socke
         await serving
         metrics_server.should_exit = True
         await measuring
-        lag.cancel()
+        for task in beside:
+            task.cancel()
     if service.refused.is_set():
         return _refuse(service)
     log.get().info("service_stopped", replica=told.http.replica)

@@ -38,6 +38,8 @@
     ├── DatabaseUnavailable           database-unavailable     503   nothing was begun: safe to send again
     ├── OutcomeUnknown                outcome-unknown          503   COMMIT was sent, its answer never came
     │   └── OutcomeUnknownAtDeadline  outcome-unknown          504   the same, found out by our deadline
+    ├── LogQuarantined                log-quarantined          503   a person has to look first (FM15)
+    ├── LogLagging                    log-lagging              503   what was decided is not yet published
     └── QueryTimeout                  query-timeout            504   the database said no in time: nothing happened
 
     InvalidSettings · MigrationLocked · MigrationFailed: the process ends, with an exit code
@@ -423,6 +425,24 @@ class QueryTimeout(FirewallError):
     status = 504
     sentence = "The database did not answer in time. Nothing was done."
     retry_after_seconds = 1
+
+
+class LogQuarantined(FirewallError):
+    """The log in the database does not extend what was published: a person has to look before anything is applied."""
+
+    code = "log-quarantined"
+    status = 503
+    sentence = "The log is in quarantine. Nothing is applied until an operator has recovered it."
+    retry_after_seconds = 60
+
+
+class LogLagging(FirewallError):
+    """No checkpoint covers what happened a while ago: changes of a high tier wait for it."""
+
+    code = "log-lagging"
+    status = 503
+    sentence = "The log is behind. Changes of this tier are applied when it has caught up."
+    retry_after_seconds = 5
 
 
 class InvalidSettings(Exception):

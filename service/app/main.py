@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -27,6 +28,8 @@ from app.storage.database import Database, Signals
 from app.storage.events import Events
 from app.storage.schema import SchemaCheck
 from app.workflow.intake import Proposals
+from app.workflow.log_state import LogState
+from app.workflow.sequencer import Sequencer
 
 VERSION: Final = "0.1.0"
 REQUEST_ID_BYTES: Final = 12
@@ -42,6 +45,9 @@ class Service:
     readiness: Readiness
     schema: SchemaCheck
     lag: LoopLag
+    log: LogState
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+    """Loops to run beside the server until it stops; each survives the loss of the database."""
     refused: asyncio.Event
     """Set when the first schema seen is not ours: the service refuses to start (FM03)."""
 
@@ -77,17 +83,25 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         clock=clock,
     )
     lag = LoopLag(clock=clock)
+    log_state = LogState(is_on=settings.log is not None, clock=clock)
+    background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    if settings.log is not None:
+        replica = settings.http.replica
+        background.append(Sequencer(database, settings.log, log_state, replica=replica, clock=clock).run)
     checks = Checks(
         replica=settings.http.replica,
         readiness=readiness,
         database=database,
         schema=schema,
         lag=lag,
+        log=log_state,
         liveness_lag_seconds=settings.http.liveness_lag_seconds,
     )
     litestar = _litestar(settings, database, checks, clock)
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
+    metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)
+    metrics.LOG_UNSEQUENCED.set_function(lambda: log_state.unsequenced)
     return Service(
         application=Observed(
             litestar, settings.http, clock=clock, new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES)
@@ -97,6 +111,8 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         readiness=readiness,
         schema=schema,
         lag=lag,
+        log=log_state,
+        background=background,
         refused=refused,
     )
 

@@ -10,7 +10,22 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 DB_ERROR_TYPES: Final = ("connection", "timeout", "pool", "query", "conflict")
-DB_OPERATIONS: Final = ("proposal_create", "proposal_get", "proposal_list", "api_key_find", "health_probe")
+LOG_OPERATIONS: Final = (
+    "log_look",
+    "log_lead",
+    "log_number",
+    "log_checkpoint",
+    "log_quarantine",
+    "log_read",
+)
+DB_OPERATIONS: Final = (
+    "proposal_create",
+    "proposal_get",
+    "proposal_list",
+    "api_key_find",
+    "health_probe",
+    *LOG_OPERATIONS,
+)
 CONNECT_OUTCOMES: Final = (
     "connected",
     "refused",
@@ -68,6 +83,20 @@ POOL_CONNECTIONS = Gauge("firewall_pool_connections", "Connections of the pool."
 WAITING_ROOM_WAITERS = Gauge("firewall_waiting_room_waiters", "Requests that wait for the database to come back.")
 WAITING_ROOM_REFUSALS = Counter(
     "firewall_waiting_room_refusals_total", "Requests refused because the database is gone.", ("reason",)
+)
+LOG_STATUS = Gauge("firewall_log_status", "1 for what this replica does with the log.", ("status",))
+LOG_QUARANTINED = Gauge(
+    "firewall_log_quarantined", "1 while the log in the database does not extend what was published."
+)
+LOG_SIZE = Gauge("firewall_log_entries", "Entries of the log when this replica last looked.")
+LOG_CHECKPOINT_LAG = Gauge(
+    "firewall_log_checkpoint_lag_seconds", "Age of the oldest event that no signed checkpoint covers."
+)
+LOG_UNSEQUENCED = Gauge("firewall_log_unsequenced_events", "Events that have no number yet.")
+LOG_ENTRIES = Counter("firewall_log_sequenced_total", "Events that this replica gave a number.")
+LOG_CHECKPOINTS = Counter("firewall_log_checkpoints_total", "Checkpoints that this replica signed.")
+LOG_SESSIONS_ENDED = Counter(
+    "firewall_log_sessions_ended_total", "Sessions of the log's loop that ended by an error or by another sequencer."
 )
 EVENT_LOOP_LAG = Gauge("firewall_event_loop_lag_seconds", "How late the event loop was in its last second.")
 

@@ -6,6 +6,8 @@ does not exist (a typo), settings that contradict each other, a secret file that
 variable and what is accepted, never a value: a secret pasted into the wrong variable must not reach a log.
 """
 
+import base64
+import binascii
 import os
 import re
 import stat
@@ -24,6 +26,7 @@ EXIT_INVALID_SETTINGS: Final = 78
 """EX_CONFIG of sysexits.h; a documented exit code (docs/adr/0006)."""
 SECRET_BYTES_MAX: Final = 4096
 PEPPER_BYTES_MIN: Final = 32
+SEED_BYTES: Final = 32
 PRODUCTION_PASSWORD_CHARACTERS_MIN: Final = 16
 STATEMENT_MARGIN_SECONDS: Final = 0.2
 """A statement ends this long before the request's deadline, so that the server's own answer is what we report."""
@@ -104,6 +107,19 @@ class HttpPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogPolicy:
+    """The log that this service keeps: who it is, what it signs with, where its high-water mark lies (FM15)."""
+
+    seed: Secret
+    """The 32-byte seed of the Ed25519 key."""
+    origin: str
+    watermark: Path
+    batch_entries_max: int = 256
+    batch_seconds: float = 0.2
+    checkpoint_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerPolicy:
     """Where the process listens and how it stops."""
 
@@ -125,6 +141,8 @@ class Settings:
     database: DatabaseAddress
     database_policy: DatabasePolicy
     keys: KeyPolicy
+    log: LogPolicy | None = None
+    """None: no log is kept; its metrics say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +193,23 @@ def _read_secret(path: object) -> Secret:
     return Secret(content)
 
 
+def _read_seed(path: object) -> Secret:
+    """Read a key file: one line, standard base64 of the seed's 32 bytes."""
+    try:
+        seed = base64.b64decode(_read_secret(path).reveal(), validate=True)
+    except binascii.Error:
+        raise ValueError("unfit") from None
+    if len(seed) != SEED_BYTES:
+        raise ValueError("unfit")
+    return Secret(seed)
+
+
+def _in_a_folder(path: Path) -> Path:
+    if not path.is_absolute() or path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError("unfit")
+    return path
+
+
 def _long_enough(pepper: Secret) -> Secret:
     if len(pepper.reveal()) < PEPPER_BYTES_MIN:
         raise ValueError("short")
@@ -191,6 +226,16 @@ Pepper = Annotated[
     BeforeValidator(_read_secret),
     AfterValidator(_long_enough),
     Field(description=f"{_FILE_RULE}, at least {PEPPER_BYTES_MIN} bytes"),
+]
+SeedFile = Annotated[
+    Any, BeforeValidator(_read_seed), Field(description=f"{_FILE_RULE}: standard base64 of a {SEED_BYTES}-byte seed")
+]
+Origin = Annotated[
+    str,
+    _word(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}$", "the log's name, like a URL without scheme: firewall.example/log"),
+]
+FileInFolder = Annotated[
+    Path, AfterValidator(_in_a_folder), Field(description="an absolute path in a folder that can be written to")
 ]
 Names = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-\[\]]{1,253}$")], ...],
@@ -271,6 +316,12 @@ class _ServiceEnvironment(_DatabaseEnvironment):
     api_key_stale_seconds_max: Annotated[float, _seconds(0, 86_400)] = 900.0
     api_key_cache_entries_max: Annotated[int, _whole(1, 1_000_000)] = 10_000
 
+    log_key_file: SeedFile | None = None
+    log_origin: Origin | None = None
+    log_watermark_file: FileInFolder | None = None
+    log_batch_seconds: Annotated[float, _seconds(0.01, 2)] = 0.2
+    log_checkpoint_seconds: Annotated[float, _seconds(0.05, 2)] = 1.0
+
 
 class _MigratorEnvironment(_DatabaseEnvironment):
     migrator_user: Role = "firewall_owner"
@@ -329,6 +380,11 @@ def _contradictions(read: _ServiceEnvironment) -> list[str]:
             read.api_key_fresh_seconds <= read.api_key_stale_seconds_max,
             "API_KEY_FRESH_SECONDS",
             "at most FIREWALL_API_KEY_STALE_SECONDS_MAX",
+        ),
+        (
+            len({one is None for one in (read.log_key_file, read.log_origin, read.log_watermark_file)}) == 1,
+            "LOG_ORIGIN",
+            "FIREWALL_LOG_KEY_FILE, FIREWALL_LOG_ORIGIN and FIREWALL_LOG_WATERMARK_FILE, all three or none",
         ),
     ]
     if read.environment == "production":
@@ -433,6 +489,19 @@ def load(environ: Mapping[str, str]) -> Settings:
             stale_seconds_max=read.api_key_stale_seconds_max,
             entries_max=read.api_key_cache_entries_max,
         ),
+        log=_log(read),
+    )
+
+
+def _log(read: _ServiceEnvironment) -> LogPolicy | None:
+    if read.log_key_file is None or read.log_origin is None or read.log_watermark_file is None:
+        return None
+    return LogPolicy(
+        seed=read.log_key_file,
+        origin=read.log_origin,
+        watermark=read.log_watermark_file,
+        batch_seconds=read.log_batch_seconds,
+        checkpoint_seconds=read.log_checkpoint_seconds,
     )
 
 

@@ -16,9 +16,12 @@ from app.resilience.lag import LoopLag
 from app.resilience.readiness import Readiness
 from app.storage.database import Database
 from app.storage.schema import SchemaCheck
+from app.workflow.log_state import LogState
 
 OK: Final = 200
 UNAVAILABLE: Final = 503
+LOG_QUARANTINE: Final = "log_quarantine"
+"""Degraded, yet ready: reads go on, and proposals are taken in (FM15)."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -38,6 +41,7 @@ class Health(msgspec.Struct, frozen=True):
     database: str
     circuit: str
     schema: str
+    log: str
     event_loop_lag_seconds: float
 
 
@@ -52,6 +56,7 @@ class Checks:
         database: Database,
         schema: SchemaCheck,
         lag: LoopLag,
+        log: LogState,
         liveness_lag_seconds: float,
     ) -> None:
         self._replica = replica
@@ -59,6 +64,7 @@ class Checks:
         self._database = database
         self._schema = schema
         self._lag = lag
+        self._log = log
         self._liveness_lag_seconds = liveness_lag_seconds
 
     def live(self) -> tuple[int, Verdict]:
@@ -82,14 +88,18 @@ class Checks:
     def all(self) -> tuple[int, Health]:
         """Answer everything."""
         comparison = self._schema.comparison
-        return OK if self._readiness.is_ready else UNAVAILABLE, Health(
-            status="ok" if self._readiness.is_ready else "degraded",
+        reasons = list(self._readiness.reasons)
+        if self._log.is_quarantined:
+            reasons.append(LOG_QUARANTINE)
+        return UNAVAILABLE if reasons else OK, Health(
+            status="degraded" if reasons else "ok",
             replica=self._replica,
             ready=self._readiness.is_ready,
-            reasons=list(self._readiness.reasons),
+            reasons=reasons,
             database="up" if self._database.is_up else "down",
             circuit=State(self._database.circuit).name.lower().replace("_", "-"),
             schema=comparison.kind if comparison else "unknown",
+            log=self._log.status.value,
             event_loop_lag_seconds=round(self._lag.seconds, 3),
         )
 

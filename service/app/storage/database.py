@@ -11,7 +11,7 @@ each unit that our own deadline ended, each request that waited in vain.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import Enum
@@ -40,6 +40,7 @@ from app.storage.connection import (
     parameters,
 )
 from app.storage.generation import Generation
+from app.storage.session import Session, session_parameters
 
 Result = TypeVar("Result")
 Work = Callable[[Connection], Awaitable[Result]]
@@ -186,6 +187,30 @@ class Database:
             QueryTimeout: it took too long, nothing was done.
         """
         return await self._run(operation, work, effect=Effect.WRITE, deadline=deadline)
+
+    @contextlib.asynccontextmanager
+    async def session(self, name: str) -> AsyncIterator[Session]:
+        """Lend a connection outside the pool, for what holds a lock as long as its session lives.
+
+        The session is cut the moment the database is lost, and the server ends it when it has been idle for
+        `session.IDLE_SECONDS`: a lock never outlives whoever was to hold it.
+
+        Raises:
+            DatabaseUnavailable: there is no database, or it took no further connection.
+        """
+        generation = self._generation
+        if generation is None:
+            raise self._unavailable(LOST)
+        parameters = session_parameters(self._parameters, name=name)
+        seconds = self._policy.connect_timeout_seconds + RESOLVER_SECONDS
+        try:
+            connection = await generation.connect_beside(parameters, seconds=seconds)
+        except (psycopg.Error, OSError):
+            raise self._unavailable(LOST) from None
+        try:
+            yield Session(connection, clock=self._clock)
+        finally:
+            await generation.close_beside(connection)
 
     # --- units of work -----------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from app.resilience.deadline import Clock
 from app.settings import DatabasePolicy
-from app.storage.connection import Connection, GatedConnection, cut
+from app.storage.connection import Connection, GatedConnection, OpenGate, cut
 
 CLOSE_SECONDS: Final = 5.0
 
@@ -49,6 +49,7 @@ class Generation:
         self._lost = False
         self._failure: psycopg.Error | None = None
         self._taken = 0
+        self._beside: set[Connection] = set()
         self._pool: AsyncConnectionPool[GatedConnection] = AsyncConnectionPool(
             "",
             connection_class=GatedConnection,
@@ -103,6 +104,30 @@ class Generation:
         else:
             await self._pool.putconn(connection)  # type: ignore[arg-type]
 
+    async def connect_beside(self, parameters: Mapping[str, Any], *, seconds: float) -> Connection:
+        """Return a connection outside the pool, made after the next sign of life; it is cut when this generation ends.
+
+        Raises:
+            psycopg.OperationalError: if there was none to be had within `seconds`; the generation goes on.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self.pass_through()
+                connection = await GatedConnection.connect(gate=OpenGate(), **parameters)
+        except TimeoutError:
+            raise psycopg.errors.ConnectionTimeout from None
+        if self._lost:
+            await connection.close()
+            raise GenerationLost
+        self._beside.add(connection)
+        return connection
+
+    async def close_beside(self, connection: Connection) -> None:
+        """Close a connection of `connect_beside`, and with it whatever lock its session holds."""
+        self._beside.discard(connection)
+        cut(connection)
+        await connection.close()
+
     def sign_of_life(self) -> None:
         """Note that the database has just answered."""
         self._wake()
@@ -111,6 +136,8 @@ class Generation:
         """End the generation: from now on no connection is made or taken back."""
         self._lost = True
         self._wake()
+        for connection in self._beside:
+            cut(connection)
 
     async def close(self) -> None:
         """Close what is not in use; what is in use is closed when given back."""

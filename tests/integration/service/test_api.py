@@ -305,7 +305,7 @@ async def test_the_application_may_not_change_the_schema_nor_the_past(server: Se
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
     with server.connect(OWNER) as connection:
-        for statement in ("UPDATE events SET kind = 'x'", "DELETE FROM events", "TRUNCATE events"):
+        for statement in ("UPDATE events SET kind = 'x'", "DELETE FROM events", "TRUNCATE events CASCADE"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
                 connection.execute(statement)
 

@@ -1,3 +1,4 @@
+import base64
 import re
 import subprocess
 import sys
@@ -211,3 +212,46 @@ def test_every_setting_is_explained_in_the_readme() -> None:
     readme = (SERVICE / "README.md").read_text()
 
     assert [name for name in sorted(NAMES) if f"`{name}`" not in readme] == []
+
+
+def test_the_log_is_off_by_default_and_on_with_its_three_settings(environ: Environ, write: Write) -> None:
+    assert settings.load(environ).log is None
+
+    seed = base64.b64encode(bytes(range(32))).decode()
+    told = settings.load(
+        {
+            **environ,
+            f"{PREFIX}LOG_KEY_FILE": str(write("log-key", seed + "\n")),
+            f"{PREFIX}LOG_ORIGIN": "firewall.example/log",
+            f"{PREFIX}LOG_WATERMARK_FILE": str(write("here").with_name("watermark")),
+        }
+    ).log
+
+    assert told is not None
+    assert told.seed.reveal() == bytes(range(32))
+    assert (told.batch_entries_max, told.batch_seconds, told.checkpoint_seconds) == (256, 0.2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOG_ORIGIN", "firewall.example/log"),
+        ("LOG_WATERMARK_FILE", "/tmp/watermark"),  # noqa: S108 - never written
+        ("LOG_ORIGIN", "two words"),
+        ("LOG_ORIGIN", "a+b"),
+        ("LOG_WATERMARK_FILE", "relative"),
+        ("LOG_WATERMARK_FILE", "/nowhere/at/all/watermark"),
+        ("LOG_WATERMARK_FILE", "/tmp"),  # noqa: S108 - never written
+    ],
+)
+def test_half_a_log_or_an_unfit_one_is_refused(environ: Environ, name: str, value: str) -> None:
+    (problem,) = problems({**environ, f"{PREFIX}{name}": value})
+
+    assert problem.startswith(f"{PREFIX}LOG_")
+
+
+@pytest.mark.parametrize("content", ["", "short", "A" * 43, "A" * 48, base64.b64encode(bytes(33)).decode()])
+def test_a_log_key_that_is_none_is_refused(environ: Environ, write: Write, content: str) -> None:
+    reported = problems({**environ, f"{PREFIX}LOG_KEY_FILE": str(write("log-key", content))})
+
+    assert reported[0].startswith(f"{PREFIX}LOG_KEY_FILE: not acceptable; accepted: ")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.history import Kind
+from chaos.history import MARKER, Kind
 from chaos.scenario import Load
 from compose.gate import Gate, Governed
 
@@ -133,7 +133,7 @@ class _Schedule:
 
 def proposal_body(chance: random.Random, on: Governed | None, *, version: int, **more: Any) -> bytes:
     """Return a proposal on a version of a target, with a canary of its own; ``None``: of a stack without a gate."""
-    canary = f"canary-{chance.getrandbits(64):016x}"
+    canary = f"{MARKER}{chance.getrandbits(64):016x}"
     base = (
         {"target": f"agent-{chance.randrange(_TARGETS):03d}", "base_version": 0}
         if on is None

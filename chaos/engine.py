@@ -27,6 +27,7 @@ from chaos import probes, runbook, steady_state
 from chaos.evidence import EvidenceWriter, Origin
 from chaos.journal import Event, Journal
 from chaos.plan import Plan
+from chaos.probes.canaries import look_at_the_evidence, secrets_in
 from chaos.probes.sampler import Take
 from chaos.runbook import Stage
 from chaos.scenario import Injection, Observation, Scenario
@@ -98,6 +99,8 @@ class Engine:
                                 await self._run_injection(injection, stack, traffic)  # 3. to 7.
                     await traffic.drain()
                 await probes.freeze(stack, self.evidence)  # 8. what only the living stack can tell
+                canaries = secrets_in(stack.secrets_folder)
+        await look_at_the_evidence(canaries, self.evidence)
         self.journal.write(Event.SCENARIO_FINISHED)
 
     async def _run_injection(self, injection: Injection, stack: Stack, traffic: Traffic) -> None:

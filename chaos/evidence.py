@@ -23,6 +23,8 @@ JSON object with ``t``: seconds (float) of CLOCK_MONOTONIC since the scenario's 
 | ``runbook.jsonl`` | runbook | ``{t, injection, stage, step, kind, command, exit_code, output, seconds, ok}`` |
 | ``errors.jsonl`` | traffic | ``{t, status, headers, body}`` of answers that were no success |
 | ``database.jsonl`` | engine, at the end | ``{t, table, xmin, row: {...}}``: proposals, events, votes, log, ... |
+| ``replay.jsonl``, ``replay/`` | probe | the log folded by the offline command; what it was given |
+| ``canaries.jsonl`` | probe | ``{t, place, bytes, found}``: where secrets were looked for |
 | ``logs/*.log`` | stack | the parts' own output; ``logs/replica-N.log`` is one JSON object a line |
 """
 

@@ -42,6 +42,8 @@ from typing import Any
 from chaos.evidence import Row
 
 HISTORY = "history.jsonl"
+# Begins the canary in the body of every proposal: a word that may stand in documents and nowhere else.
+MARKER = "xcanaryx"
 
 # Problem codes by which the service promises that nothing was begun (firewall.md, section 4).
 NOT_STARTED_CODES = frozenset({"database-unavailable"})

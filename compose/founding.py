@@ -25,6 +25,7 @@ from compose.gate import DOCUMENT, MOVING_TARGETS, QUIET_TARGETS, SCHEMA, Gate, 
 from compose.postgres import write_secret
 from compose.processes import PartFailed
 
+GENESIS: Final = "genesis.json"
 ORIGIN: Final = "firewall.example/log"
 FOUNDERS: Final = ("first", "second", "third")
 THRESHOLD: Final = 2
@@ -131,6 +132,7 @@ class Founding:
             origin=ORIGIN,
             log_key=bytes(self.log_key.verify_key),
             service_key=bytes(self.service_key.verify_key),
+            genesis=self.folder / GENESIS,
             validators=self.validators,
             api_keys=dict(api_keys),
             quiet_targets=tuple(one for name, one in created.items() if name.startswith("quiet-")),
@@ -155,7 +157,7 @@ class Founding:
 
     def write_genesis(self) -> Path:
         """Write the signed bundle and return where it is."""
-        path = self.folder / "genesis.json"
+        path = self.folder / GENESIS
         path.write_bytes(_canonical(self.genesis()))
         return path
 

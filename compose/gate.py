@@ -7,6 +7,7 @@ nobody ever changes, for proposals that are only taken in, and *moving* ones tha
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from nacl.signing import SigningKey
@@ -66,6 +67,8 @@ class Gate:
     """Public."""
     service_key: bytes
     """Public."""
+    genesis: Path
+    """The bundle; nothing in it is secret."""
     validators: tuple[Validator, ...]
     api_keys: Mapping[str, str] = field(repr=False)
     """By principal."""

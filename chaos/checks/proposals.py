@@ -15,7 +15,8 @@ from typing import Any
 from chaos.checks.findings import combine, failed, passed, unknown
 from chaos.evidence import Row
 from chaos.history import HISTORY, Kind, Operation, Outcome, operations
-from chaos.probes.database_dump import DATABASE, TABLES
+from chaos.probes.database_dump import TABLES
+from chaos.record import DATABASE
 from chaos.scenario import Case, Finding
 
 ACKNOWLEDGED_MIN = 50

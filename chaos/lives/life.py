@@ -143,7 +143,7 @@ class Life:
         cast = await self._vote(proposal, ballot, voter, "approve")
         taken_back = voting.revocation(ballot, voter, cast, now=voting.now())
         path = f"{PROPOSALS}/{proposal}/votes/{envelope.digest(cast)}/revocation"
-        await self._change(Kind.REVOKE, voter.principal, path, proposal, content=taken_back)
+        await self._change(Kind.REVOKE, voter.principal, path, proposal, content=taken_back, vote=envelope.digest(cast))
 
     async def _trespass(self, proposal: str, ballot: Mapping[str, Any]) -> None:
         kind = self.plot.trespass
@@ -255,10 +255,17 @@ class Life:
                 twins.create_task(self._once(kind, "POST", path, principal, body=body, key=key, **facts))
 
     async def _change(
-        self, kind: Kind, principal: str, path: str, proposal: str, *, content: Mapping[str, Any] | None = None
+        self,
+        kind: Kind,
+        principal: str,
+        path: str,
+        proposal: str,
+        *,
+        content: Mapping[str, Any] | None = None,
+        **facts: Any,
     ) -> None:
         body = json.dumps(content or {}).encode()
-        await self._insist(kind, "POST", path, principal, body=body, proposal=proposal)
+        await self._insist(kind, "POST", path, principal, body=body, proposal=proposal, **facts)
 
     async def _insist(
         self, kind: Kind, method: str, path: str, principal: str, *, body: bytes = b"", key: str = "", **facts: Any

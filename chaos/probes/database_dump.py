@@ -14,8 +14,8 @@ from psycopg import sql
 
 from chaos.evidence import EvidenceWriter
 from chaos.probes.sampler import describe
+from chaos.record import DATABASE
 
-DATABASE = "database.jsonl"
 TABLES = ("proposals", "events", "idempotency_records")
 GATE_TABLES = (
     "targets",

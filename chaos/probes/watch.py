@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 from chaos.evidence import EvidenceWriter
 from chaos.probes.alerts import watch_alerts
 from chaos.probes.attempts import watch_attempts
+from chaos.probes.canaries import look_at_the_living, secrets_in
 from chaos.probes.checkpoints import watch_checkpoints
 from chaos.probes.database_dump import dump_database, settled
 from chaos.probes.direct import watch_direct
@@ -17,6 +18,7 @@ from chaos.probes.export import export
 from chaos.probes.health import watch_health
 from chaos.probes.metrics import watch_metrics
 from chaos.probes.notifications import Receiver
+from chaos.probes.replay import replay
 from chaos.probes.replicas import watch_replicas
 from chaos.probes.sampler import Take, every, sample
 from chaos.probes.sessions import watch_sessions
@@ -34,11 +36,14 @@ def running(stack: "Stack", writer: EvidenceWriter, *, own: Mapping[str, tuple[f
 
 
 async def freeze(stack: "Stack", writer: EvidenceWriter) -> None:
-    """Keep, at the end, what goes away with the stack: the database's rows and Prometheus's series."""
+    """Keep, at the end, what goes away with the stack: the database's rows, Prometheus's series, command lines."""
     targets = targets_of(stack)
     if targets.database is not None:
         await settled(targets.database)
         await dump_database(targets.database, writer)
+    if stack.gate is not None:
+        await replay(writer, service_path=stack.spec.service_path, genesis=stack.gate.genesis)
+    await look_at_the_living(secrets_in(stack.secrets_folder), targets, writer)
     if targets.prometheus is not None:
         await export(targets.prometheus, writer, start=0.0, end=writer.origin.elapsed())
 

@@ -42,6 +42,7 @@ from chaos.checks.recovery import (
     stays_alive,
     steady_again,
 )
+from chaos.checks.secrets import no_secret_anywhere
 from chaos.faults.packets import PacketsDropped
 from chaos.faults.postgres import PostgresStopped
 from chaos.faults.proxies import ProxyDown, SilentProxy
@@ -179,6 +180,7 @@ _INVARIANTS: dict[str, Check] = {
     "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
     "I7 retries are idempotent": proposals.retries_are_idempotent,
     "I9 one event per proposal": proposals.every_proposal_has_one_event,
+    "I15 no secret anywhere": no_secret_anywhere,
     "waiting is bounded": _bound(
         lambda expected: waiting_is_bounded(
             wait_seconds_max=expected["request_deadline_seconds"] + 0.5,

@@ -10,12 +10,12 @@ from chaos.evidence import Evidence, EvidenceWriter, Origin
 from chaos.history import HISTORY
 from chaos.probes.alerts import ALERTS
 from chaos.probes.attempts import ATTEMPTS
-from chaos.probes.database_dump import DATABASE
 from chaos.probes.direct import DIRECT
 from chaos.probes.health import HEALTH, PATHS
 from chaos.probes.metrics import METRICS
 from chaos.probes.replicas import REPLICAS
 from chaos.probes.sessions import SESSIONS
+from chaos.record import DATABASE
 from chaos.scenario import Case, Window
 
 REPLICA_NAMES = ("replica-1", "replica-2")
@@ -78,9 +78,7 @@ class Recording:
             type="invoke",
             intended=t,
             principal=principal,
-            **facts,
-            **(writes if kind not in {"list", "get"} else {}),
-            **(invocation or {}),
+            **{**facts, **(writes if kind not in {"list", "get", "current"} else {}), **(invocation or {})},
         )
         if answer is not None:
             found = status or {"ok": 201 if kind not in {"list", "get"} else 200, "fail": 503, "info": None}[answer]

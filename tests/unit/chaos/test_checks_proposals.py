@@ -11,7 +11,7 @@ from chaos.checks.proposals import (
     retries_are_idempotent,
 )
 from chaos.history import sha256
-from chaos.probes.database_dump import DATABASE
+from chaos.record import DATABASE
 from chaos.scenario import Check, Finding
 from chaos.verdict import Verdict
 from tests.unit.chaos.recording import Recording

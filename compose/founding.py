@@ -199,7 +199,8 @@ class Founding:
 
 def of(service_path: Path, secrets_folder: Path) -> Founding | None:
     """Return what the stack of a service begins with; ``None``: that service has no gate."""
-    return Founding(service_path, secrets_folder) if (service_path / "app" / "genesis.py").is_file() else None
+    needed = (service_path / "app" / "genesis.py", service_path / "app" / "api" / "targets.py")
+    return Founding(service_path, secrets_folder) if all(one.is_file() for one in needed) else None
 
 
 def _entry(one: Validator, now: str) -> dict[str, Any]:

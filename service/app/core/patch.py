@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from app.core import canonical, values
 from app.core import pointer as pointers
+from app.core import values
 from app.core.strict_json import DEPTH_MAX
 from app.errors import PatchFailed
 
@@ -24,6 +24,8 @@ POINTER_CHARACTERS_MAX: Final = 2_048
 OPERATIONS_MAX: Final = 1_000
 NODES_MAX: Final = 200_000
 BYTES_MAX: Final = 2 * 1024 * 1024
+
+_write: Final = msgspec.json.Encoder().encode
 
 Pointer = Annotated[str, msgspec.Meta(pattern=POINTER_PATTERN, max_length=POINTER_CHARACTERS_MAX)]
 
@@ -76,7 +78,7 @@ class Budget:
     operations: int = OPERATIONS_MAX
     nodes: int = NODES_MAX
     bytes: int = BYTES_MAX
-    """Of canonical form."""
+    """As compact JSON."""
 
 
 DEFAULT_BUDGET: Final = Budget()
@@ -138,6 +140,14 @@ class _Refusal(Exception):
         self.message = message
 
 
+@dataclass(slots=True)
+class _Size:
+    value: Any
+    nodes: int
+    levels: int
+    bytes: int | None = None
+
+
 class _Application:
     """A patch half applied."""
 
@@ -148,6 +158,8 @@ class _Application:
         self._own: dict[int, Any] = {}
         """Containers made here and reachable by one way only, by id: only these are changed in place. Whatever leads
         to one of them is one itself."""
+        self._sizes: dict[int, _Size] = {}
+        """Of containers that are not ours to change, by id: each is measured once."""
         self._touched: set[str] = set()
         self._undo: list[list[dict[str, Any]]] = []
 
@@ -179,8 +191,8 @@ class _Application:
 
     def _copy(self, source: str, path: str) -> None:
         value = self._get(source)
-        self._count(value, path)
         self._share(value)
+        self._count(value, path)
         self._touched.add(source)
         self._undo.append([self._add(path, value)])
 
@@ -201,32 +213,40 @@ class _Application:
         else:
             # A move would lose what stood there, or (an element before its own array) look like one into itself.
             # The value stands in the document and in the inverse: shared, and counted.
-            self._count(value, path)
             self._share(value)
+            self._count(value, path)
             self._undo.append([take_away, put_back])
 
     def _count(self, value: Any, path: str) -> None:
-        self._count_nodes(value, path)
-        self._bytes_left -= len(canonical.encode_value(value))
+        size = self._count_nodes(value, path)
+        if size.bytes is None:
+            size.bytes = len(_write(value))
+        self._bytes_left -= size.bytes
         if self._bytes_left < 0:
             raise _Refusal("too-many-bytes", path, "the patch adds or copies more bytes than its budget")
 
-    def _count_nodes(self, value: Any, path: str) -> None:
-        nodes, levels = values.measure(value, nodes_max=self._nodes_left)
-        self._nodes_left -= nodes
+    def _count_nodes(self, value: Any, path: str) -> _Size:
+        size = self._sizes.get(id(value))
+        if size is None:
+            size = _Size(value, *values.measure(value, nodes_max=self._nodes_left))
+            if size.levels and id(value) not in self._own:
+                self._sizes[id(value)] = size
+        self._nodes_left -= size.nodes
         if self._nodes_left < 0:
             raise _Refusal("too-many-nodes", path, "the patch adds or copies more values than its budget")
-        if levels and levels + path.count("/") > DEPTH_MAX:
+        if size.levels and size.levels + path.count("/") > DEPTH_MAX:
             raise _Refusal("too-deep", path, f"more than {DEPTH_MAX} levels")
+        return size
 
     def _share(self, value: Any) -> None:
         """Give up changing in place whatever is reachable from a value."""
-        pending = [value]
+        own = self._own
+        pending = [value] if id(value) in own else []
         while pending:
-            container = pending.pop()
-            if self._own.pop(id(container), None) is not None:
+            container = own.pop(id(pending.pop()), None)
+            if container:
                 children = container.values() if type(container) is dict else container
-                pending += [child for child in children if type(child) is dict or type(child) is list]
+                pending += [child for child in children if id(child) in own]
 
     def _get(self, path: str) -> Any:
         value = pointers.resolve(self._value, path)

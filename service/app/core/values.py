@@ -3,6 +3,7 @@
 Python says `True == 1`; JSON does not. Iterative, so that depth costs no stack.
 """
 
+from itertools import chain
 from typing import Any
 
 
@@ -31,18 +32,15 @@ def are_equal(one: Any, other: Any) -> bool:
 def measure(value: Any, *, nodes_max: int) -> tuple[int, int]:
     """Return how many nodes a value has and how many levels of objects and arrays (a text has none, `[]` one).
 
-    What stands twice is counted twice. Stops soon after `nodes_max`: then the count is larger than that, and wrong.
+    What stands twice is counted twice. Stops beyond `nodes_max`: the count is larger than that then, and not the whole.
     """
     nodes, levels = 1, 0
-    level = [value] if type(value) in (dict, list) else []
-    while level and nodes <= nodes_max:
+    level = [value] if type(value) is dict or type(value) is list else []
+    while level:
         levels += 1
-        below: list[Any] = []
-        for container in level:
-            nodes += len(container)
-            if nodes > nodes_max:
-                break
-            children = container.values() if type(container) is dict else container
-            below += [child for child in children if type(child) is dict or type(child) is list]
-        level = below
+        nodes += sum(map(len, level))
+        if nodes > nodes_max:
+            break
+        members = chain.from_iterable([each.values() if type(each) is dict else each for each in level])
+        level = [member for member in members if type(member) is dict or type(member) is list]
     return nodes, levels

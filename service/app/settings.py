@@ -161,6 +161,16 @@ class KeyCreationSettings:
     pepper: Secret
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRecoverySettings:
+    """What `app.workflow.log_recovery` needs: the owner's address, the pepper, where the high-water mark lies."""
+
+    database: DatabaseAddress
+    pepper: Secret
+    origin: str
+    watermark: Path
+
+
 def _whole(minimum: int, maximum: int) -> Any:
     return Field(ge=minimum, le=maximum, description=f"a whole number from {minimum} to {maximum}")
 
@@ -333,6 +343,11 @@ class _KeyCreationEnvironment(_DatabaseEnvironment):
     migrator_user: Role = "firewall_owner"
     migrator_password_file: SecretFile
     api_key_pepper_file: Pepper
+
+
+class _LogRecoveryEnvironment(_KeyCreationEnvironment):
+    log_origin: Origin
+    log_watermark_file: FileInFolder
 
 
 _MODELS: Final = (_ServiceEnvironment, _MigratorEnvironment, _KeyCreationEnvironment)
@@ -528,6 +543,21 @@ def load_key_creation(environ: Mapping[str, str]) -> KeyCreationSettings:
     return KeyCreationSettings(
         database=_address(read, user=read.migrator_user, password=read.migrator_password_file),
         pepper=read.api_key_pepper_file,
+    )
+
+
+def load_log_recovery(environ: Mapping[str, str]) -> LogRecoverySettings:
+    """Return the settings of the command that recovers the log.
+
+    Raises:
+        InvalidSettings: with one line for each problem.
+    """
+    read = _read(_LogRecoveryEnvironment, environ)
+    return LogRecoverySettings(
+        database=_address(read, user=read.migrator_user, password=read.migrator_password_file),
+        pepper=read.api_key_pepper_file,
+        origin=read.log_origin,
+        watermark=read.log_watermark_file,
     )
 
 

@@ -87,7 +87,7 @@ class Watermark:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError:
-            raise WatermarkUnwritable from None
+            raise WatermarkUnwritable("the high-water mark cannot be replaced") from None
 
     def _write(self, note: bytes) -> None:
         scratch = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")

@@ -5,7 +5,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from app.storage.database import Database, Signals
 from app.storage.watermark import Watermark
 from app.workflow.log_state import LogState
 from app.workflow.sequencer import Sequencer
-from compose.postgres_template import OWNER
+from compose.postgres_template import APPLICATION, OWNER
 from tests.integration.service.running import QUICK, Server
 
 ORIGIN = "firewall.test/log"
@@ -210,4 +210,9 @@ def key_file(folder: Path) -> Path:
     return path
 
 
-Claim = Callable[[], bool | Awaitable[bool]]
+@asynccontextmanager
+async def connected(log: Log) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """A connection with the application's rights."""
+    dsn = log.server.postgres.dsn(APPLICATION)
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        yield connection

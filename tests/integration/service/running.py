@@ -187,9 +187,18 @@ async def serving(settings: Settings) -> AsyncIterator[Client]:
     service = create_service(settings, clock=time.monotonic)
     application: Any = service.application
     transport = httpx.ASGITransport(application, client=("127.0.0.1", 50_000))
-    async with service.database, httpx.AsyncClient(transport=transport, base_url="http://firewall.test") as http:
+    async with (
+        service.database,
+        httpx.AsyncClient(transport=transport, base_url="http://firewall.test") as http,
+        asyncio.TaskGroup() as tasks,
+    ):
         await service.database.first_attempt()
-        yield Client(service, http)
+        beside = [tasks.create_task(run()) for run in service.background]
+        try:
+            yield Client(service, http)
+        finally:
+            for task in beside:
+                task.cancel()
 
 
 async def eventually(claim: Callable[[], bool | Awaitable[bool]], *, within_seconds: float) -> float:

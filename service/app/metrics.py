@@ -4,7 +4,7 @@ The document's six names are the constants REQUEST_COUNT, REQUEST_DURATION, DB_E
 AUTH_ATTEMPTS and RATE_LIMIT_REJECTIONS. The labels `service`, `env` and `pod` are the scraper's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
@@ -38,6 +38,21 @@ CONNECT_OUTCOMES: Final = (
     "read_only",
     "other",
 )
+SIMULATION_OUTCOMES: Final = (
+    "allow",
+    "deny",
+    "inconclusive",
+    "deadline",
+    "crashed",
+    "memory-limit",
+    "cpu-limit",
+    "protocol",
+    "invalid-inputs",
+    "engine-mismatch",
+    "nondeterministic",
+    "unavailable",
+)
+WORKER_LOSSES: Final = ("deadline", "crashed", "memory-limit", "cpu-limit", "protocol", "unavailable")
 REFUSAL_REASONS: Final = ("full", "timeout", "circuit_open")
 DATABASE: Final = "database"
 UNMATCHED: Final = "unmatched"
@@ -98,6 +113,16 @@ LOG_CHECKPOINTS = Counter("firewall_log_checkpoints_total", "Checkpoints that th
 LOG_SESSIONS_ENDED = Counter(
     "firewall_log_sessions_ended_total", "Sessions of the log's loop that ended by an error or by another sequencer."
 )
+SIMULATIONS = Counter("firewall_simulations_total", "Simulations, by verdict or by why there is none.", ("outcome",))
+SIMULATION_DURATION = Histogram(
+    "firewall_simulation_duration_seconds",
+    "Time of one question to the sandbox, the wait for a worker included.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+SANDBOX_WORKERS = Gauge("firewall_sandbox_workers", "Worker processes of the sandbox that take requests.")
+SANDBOX_WORKERS_LOST = Counter(
+    "firewall_sandbox_workers_lost_total", "Worker processes that were killed or died, by reason.", ("reason",)
+)
 EVENT_LOOP_LAG = Gauge("firewall_event_loop_lag_seconds", "How late the event loop was in its last second.")
 
 
@@ -121,20 +146,23 @@ def initialise(routes: Iterable[tuple[str, str, Iterable[int]]]) -> None:
         REQUEST_DURATION.labels(route, kind)
         for status in statuses:
             REQUEST_COUNT.labels(method, route, kind, str(status), status_class(status))
-    for error_type in DB_ERROR_TYPES:
-        DB_ERRORS.labels(error_type)
-    for operation in DB_OPERATIONS:
-        DB_QUERY_DURATION.labels(operation)
-    for outcome in CONNECT_OUTCOMES:
-        DB_CONNECT_ATTEMPTS.labels(outcome)
-    for status_name in ("valid", "invalid", "expired"):
-        AUTH_ATTEMPTS.labels(status_name)
-    for scope in ("address", "principal"):
-        RATE_LIMIT_REJECTIONS.labels(scope)
-    for reason in REFUSAL_REASONS:
-        WAITING_ROOM_REFUSALS.labels(reason)
-    for state in ("open", "in_use", "idle"):
-        POOL_CONNECTIONS.labels(state)
+    for metric, values in _VALUES:
+        for value in values:
+            metric.labels(value)
     DEPENDENCY_UP.labels(DATABASE).set(0)
     CIRCUIT_STATE.labels(DATABASE).set(0)
     SCHEMA_COMPATIBLE.set(1)
+
+
+_VALUES: Final[Sequence[tuple[Counter | Gauge | Histogram, Sequence[str]]]] = (
+    (DB_ERRORS, DB_ERROR_TYPES),
+    (DB_QUERY_DURATION, DB_OPERATIONS),
+    (DB_CONNECT_ATTEMPTS, CONNECT_OUTCOMES),
+    (AUTH_ATTEMPTS, ("valid", "invalid", "expired")),
+    (RATE_LIMIT_REJECTIONS, ("address", "principal")),
+    (SIMULATIONS, SIMULATION_OUTCOMES),
+    (SANDBOX_WORKERS_LOST, WORKER_LOSSES),
+    (WAITING_ROOM_REFUSALS, REFUSAL_REASONS),
+    (POOL_CONNECTIONS, ("open", "in_use", "idle")),
+)
+"""Metrics of one label, with its values."""

@@ -5,6 +5,7 @@ that could change a record. The packages are those whose behaviour reaches the r
 """
 
 import sys
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -15,6 +16,11 @@ PACKAGES: Final = ("cel-expr-python", "jsonschema", "jsonschema-specifications",
 
 def describe() -> dict[str, Any]:
     """Return the engine as it stands in inputs and records."""
-    packages = {name: version(name) for name in PACKAGES}
-    packages["python"] = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return {"name": NAME, "revision": REVISION, "packages": packages}
+    return {"name": NAME, "revision": REVISION, "packages": dict(_packages())}
+
+
+@cache
+def _packages() -> dict[str, str]:
+    found = {name: version(name) for name in PACKAGES}
+    found["python"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return found

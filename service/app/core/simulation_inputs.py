@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from app.core import canonical, engine
+from app.core import canonical, engine, instants
 from app.core.target import Tier
 
 INPUT_BYTES_MAX: Final = 8 * 1_048_576
@@ -20,6 +20,10 @@ Kind = Literal["mutation", "governance", "rollback", "break_glass"]
 
 class InvalidInputs(Exception):
     """The bytes are not the canonical inputs of a simulation; a fault of ours, or somebody tampered."""
+
+
+class EngineMismatch(Exception):
+    """The inputs are of another engine than this process has: its record would not be comparable."""
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +136,8 @@ def parse_inputs(inputs: bytes) -> SimulationInputs:
     if not isinstance(value, dict) or value.pop("_type", None) != "amgf/simulation-inputs" or value.pop("v", None) != 1:
         raise InvalidInputs("not typed as inputs")
     try:
-        return msgspec.convert(value, SimulationInputs)
-    except msgspec.ValidationError as error:
+        parsed = msgspec.convert(value, SimulationInputs)
+        instants.from_text(parsed.proposal.accepted_at)
+    except (msgspec.ValidationError, ValueError) as error:
         raise InvalidInputs(str(error)[:200]) from None
+    return parsed

@@ -1,35 +1,14 @@
 """What comes back from the sandbox: a record, or the reason why there is none. The second is never an approval."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from app.core import canonical
+from app.sandbox.frames import Reason
 
 Verdict = Literal["allow", "deny", "inconclusive"]
-Reason = Literal[
-    "deadline",
-    "crashed",
-    "memory-limit",
-    "cpu-limit",
-    "protocol",
-    "invalid-inputs",
-    "engine-mismatch",
-    "nondeterministic",
-    "unavailable",
-]
-REASONS: Final[tuple[Reason, ...]] = (
-    "deadline",
-    "crashed",
-    "memory-limit",
-    "cpu-limit",
-    "protocol",
-    "invalid-inputs",
-    "engine-mismatch",
-    "nondeterministic",
-    "unavailable",
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from app.core import policy_set
+from app.core.target import Tier
 from app.errors import InvalidPolicySet, SimulationBusy
 from app.sandbox import once
 from app.sandbox.pool import SandboxPool
@@ -223,9 +225,9 @@ async def test_policy_errors_carry_rule_line_and_column(pool: SandboxPool) -> No
 
 @pytest.mark.anyio
 async def test_documents_are_checked_against_their_schema(pool: SandboxPool) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    schema: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
 
-    async def codes(schema: dict[str, object] | None, document: object) -> list[tuple[str, str]]:
+    async def codes(schema: dict[str, Any] | None, document: Any) -> list[tuple[str, str]]:
         found = await pool.check_document(schema, document, deadline_seconds=SECONDS)
         assert isinstance(found, list)
         return [(flaw.pointer, flaw.code) for flaw in found]
@@ -264,7 +266,7 @@ async def test_a_cancelled_request_gives_no_answer_to_the_next(pool: SandboxPool
     for _ in range(5):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.001):
-                await pool.simulate_twice(inputs_of(declared=policy_set.Tier.HIGH), deadline_seconds=SECONDS)
+                await pool.simulate_twice(inputs_of(declared=Tier.HIGH), deadline_seconds=SECONDS)
 
         result = await pool.simulate_twice(inputs_of(), deadline_seconds=SECONDS)
         assert isinstance(result, SandboxResult)

@@ -28,6 +28,7 @@
     ├── InvalidCorpus                 invalid-corpus           422
     ├── PatchFailed                   patch-failed             422
     ├── InvalidDocument               invalid-document         422   of validators, root or genesis
+    ├── InvalidBundle                 invalid-bundle           422   what a stranger is to verify
     ├── BindingMismatch               binding-mismatch         422   signed well, but not what is on the ballot
     ├── BadSignature                  bad-signature            422   or an envelope that is none
     ├── WeakKey                       weak-key                 422
@@ -303,6 +304,14 @@ class UnsupportedMediaType(FirewallError):
     code = "unsupported-media-type"
     status = 415
     sentence = "Send application/json in UTF-8, without a content encoding."
+
+
+class InvalidBundle(_FlawedBody):
+    """A bundle is not what a verifier can read."""
+
+    code = "invalid-bundle"
+    status = 422
+    sentence = "The body is not a bundle."
 
 
 class InvalidDocument(_FlawedBody):

@@ -43,6 +43,7 @@ def put_in_force(known: Known, name: str, version: int, document: Any) -> None:
         Unreadable: it is not one.
     """
     rules = known.rules
+    rules.documents[name, version] = document
     try:
         if name == POLICIES:
             rules.policies[version] = policy_set.parse(document)

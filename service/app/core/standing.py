@@ -108,6 +108,8 @@ class Rules:
     policies: dict[int, PolicySet] = field(default_factory=dict)
     electorates: dict[int, ValidatorSet] = field(default_factory=dict)
     corpora: dict[int, Any] = field(default_factory=dict)
+    documents: dict[tuple[str, int], Any] = field(default_factory=dict)
+    """All of them as they stand in the log, by target and version."""
     roots: dict[int, Root] = field(default_factory=dict)
     revoked_keys: dict[str, str] = field(default_factory=dict)
     """Key identity -> the instant from which it is not believed."""

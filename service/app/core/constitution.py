@@ -216,8 +216,9 @@ def _floor(tier: Tier, rule: QuorumRule, pointer: str) -> Iterator[Flaw]:
 
 
 def _reachable(policies: PolicySet, of: ValidatorSet, at: datetime | None, pointer: str) -> Iterator[Flaw]:
+    there = [one for one in of.validators if _stays(one, at)]
     for tier in TIERS:
-        for requirement, needed, have in _lacking(policies.quorum_of(tier), of, None, at):
+        for requirement, needed, have in counting.lacking(policies.quorum_of(tier), of, there):
             message = f"tier {tier.value} needs {needed} of {requirement}, there would be {have}"
             yield Flaw(pointer, "unreachable", message)
     yield from _governable(policies.quorum.governance, of, at, pointer)
@@ -225,19 +226,14 @@ def _reachable(policies: PolicySet, of: ValidatorSet, at: datetime | None, point
 
 def _governable(rule: QuorumRule, of: ValidatorSet, at: datetime | None, pointer: str) -> Iterator[Flaw]:
     """Name each person without whom the others could not govern."""
-    if _lacking(rule, of, None, at):
+    there = [one for one in of.validators if _stays(one, at)]
+    weights = counting.capped_weights(rule, of)
+    if counting.lacking(rule, of, there, weights=weights):
         yield Flaw(pointer, "unreachable", "not even all together could govern")
         return
-    for one in of.humans():
-        if _lacking(rule, of, one, at):
-            yield Flaw(pointer, "indispensable", f"without {one.id} nobody could govern")
-
-
-def _lacking(
-    rule: QuorumRule, of: ValidatorSet, away: Validator | None, at: datetime | None
-) -> list[tuple[str, int, int]]:
-    there = [one for one in of.validators if one is not away and _stays(one, at)]
-    return counting.lacking(rule, of, there)
+    for away in of.humans():
+        if counting.lacking(rule, of, [one for one in there if one is not away], weights=weights):
+            yield Flaw(pointer, "indispensable", f"without {away.id} nobody could govern")
 
 
 def _stays(one: Validator, at: datetime | None) -> bool:

@@ -4,6 +4,7 @@ Every requirement only grows with approvals, so "everybody who still may" is the
 bring. Whole numbers only.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,7 +110,7 @@ class Count:
         approvers = [
             one for one in validator_set.validators if one.principal in approving and one.principal != self.proposer
         ]
-        return standing_of(self.rule, validator_set, approvers, eligible)
+        return standing_of(capped_weights(self.rule, validator_set), approvers, eligible)
 
     def _missing(
         self, standing: Standing, validator_set: ValidatorSet, electorate: Literal["current", "successor"]
@@ -121,10 +122,9 @@ class Count:
 
 
 def standing_of(
-    rule: QuorumRule, validator_set: ValidatorSet, approvers: Collection[Validator], eligible: Collection[Validator]
+    weights: Mapping[str, int], approvers: Collection[Validator], eligible: Collection[Validator]
 ) -> Standing:
-    """Return where the approvals of these validators of the set stand."""
-    weights = capped_weights(rule, validator_set)
+    """Return where the approvals of these validators stand, in a set of these weights."""
     humans = [one for one in approvers if one.is_human]
     return Standing(
         humans=len(humans),
@@ -137,9 +137,18 @@ def standing_of(
     )
 
 
-def lacking(rule: QuorumRule, validator_set: ValidatorSet, there: Collection[Validator]) -> list[tuple[str, int, int]]:
-    """Return (requirement, needed, have) of what the rule would lack if all who are there approved."""
-    standing = standing_of(rule, validator_set, there, there)
+def lacking(
+    rule: QuorumRule,
+    validator_set: ValidatorSet,
+    there: Collection[Validator],
+    *,
+    weights: Mapping[str, int] | None = None,
+) -> list[tuple[str, int, int]]:
+    """Return (requirement, needed, have) of what the rule would lack if all who are there approved.
+
+    `weights`: `capped_weights` of rule and set, for whoever asks often.
+    """
+    standing = standing_of(weights or capped_weights(rule, validator_set), there, there)
     return [one for one in _requirements(rule, standing, validator_set) if one[2] < one[1]]
 
 
@@ -164,9 +173,8 @@ def share_needed(rule: QuorumRule, total: int) -> int:
 def capped_weights(rule: QuorumRule, validator_set: ValidatorSet) -> Mapping[str, int]:
     """Return each person's weight by id, under the highest cap with which nobody alone reaches the share."""
     weights = {one.id: one.weight for one in validator_set.humans()}
-    cap = next(
-        (cap for cap in range(max(weights.values(), default=1), 1, -1) if not _reached_alone(rule, weights, cap)), 1
-    )
+    caps = range(2, max(weights.values(), default=1) + 1)
+    cap = 1 + bisect_left(caps, True, key=lambda cap: _reached_alone(rule, weights, cap))
     return {validator: min(weight, cap) for validator, weight in weights.items()}
 
 

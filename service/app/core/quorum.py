@@ -11,7 +11,7 @@ For a proposal that changes the validator set the rule must be met twice: by the
 except recomputes and vetoes, which are the old set's (TUF's rule for a new root).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 from app.core import counting, instants
 from app.core.counting import Missing, Standing
 from app.core.policy_set import QuorumRule
-from app.core.validators import Validator, ValidatorSet
+from app.core.validators import Key, Validator, ValidatorSet
 from app.core.votes import CLOCK_TOLERANCE, VerifiedVote
 
 ANYBODY: Final = "*"
@@ -87,11 +87,11 @@ def tally(
 
     `revoked_keys`: keyids. `successor`: the set that a change of `governance/validators` would bring into force.
     """
-    sieve = _Sieve(electorate, successor, proposal, epoch, proposer, now, frozenset(revoked_keys))
+    sieve = _Sieve(_holders(electorate, successor), proposal, epoch, proposer, now, frozenset(revoked_keys))
     live, refused = sieve.sift(votes)
     counted: list[tuple[VerifiedVote, CountedAs]] = []
     for vote in live:
-        counted_as = _counted_as(vote, sieve.holder(vote))
+        counted_as = _counted_as(vote, sieve.holders[vote.validator, vote.keyid][0])
         if counted_as is None:
             refused.append((vote, "not-recomputed"))
         else:
@@ -119,6 +119,14 @@ def tally(
     )
 
 
+def _holders(
+    electorate: ValidatorSet, successor: ValidatorSet | None
+) -> Mapping[tuple[str, str], tuple[Validator, Key]]:
+    """Return who holds which key, by validator and keyid; the set in force goes before its successor."""
+    validators = (*(successor.validators if successor is not None else ()), *electorate.validators)
+    return {(one.id, key.keyid): (one, key) for one in validators for key in one.keys}
+
+
 def _counted_as(vote: VerifiedVote, holder: Validator) -> CountedAs | None:
     if vote.decision != "approve":
         return vote.decision
@@ -136,8 +144,7 @@ def _has_veto(rule: QuorumRule, validator: Validator) -> bool:
 class _Sieve:
     """Which votes are live: at most one of a principal and one of a key."""
 
-    electorate: ValidatorSet
-    successor: ValidatorSet | None
+    holders: Mapping[tuple[str, str], tuple[Validator, Key]]
     proposal: str
     epoch: int
     proposer: str
@@ -166,27 +173,17 @@ class _Sieve:
                 refused.append((vote, why))
         return list(keys.values()), refused
 
-    def holder(self, vote: VerifiedVote) -> Validator:
-        for validator_set in (self.electorate, self.successor):
-            validator = None if validator_set is None else validator_set.by_id(vote.validator)
-            if validator is not None and any(key.keyid == vote.keyid for key in validator.keys):
-                return validator
-        raise LookupError(vote.validator)
-
     def _foreign(self, vote: VerifiedVote) -> str | None:
         """Say why a vote is none in this ballot at all: it does not even supersede an earlier one."""
-        try:
-            holder = self.holder(vote)
-        except LookupError:
+        if (vote.validator, vote.keyid) not in self.holders:
             return "not-a-validator"
+        holder, key = self.holders[vote.validator, vote.keyid]
         reasons = {
             "other-proposal": vote.proposal != self.proposal,
             "other-epoch": vote.epoch != self.epoch,
             "proposer": self.proposer in {vote.principal, holder.principal},
             "not-the-holder": (holder.principal, holder.role) != (vote.principal, vote.role),
-            "outside-window": not any(
-                key.keyid == vote.keyid and key.is_valid_at(vote.issued_at) for key in holder.keys
-            ),
+            "outside-window": not key.is_valid_at(vote.issued_at),
             "early": vote.issued_at > self.now + CLOCK_TOLERANCE,
         }
         return next((why for why, is_so in reasons.items() if is_so), None)

@@ -68,11 +68,11 @@ class Validator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def has_key_at(self, instant: datetime, *, revoked: Collection[str] = ()) -> bool:
         """Say whether a key that is not revoked is valid then."""
-        return any(key.is_valid_at(instant) and key.keyid not in revoked for key in self.keys)
+        return any(key.is_valid_at(instant) and not (revoked and key.keyid in revoked) for key in self.keys)
 
     def may_still_vote(self, instant: datetime, *, revoked: Collection[str] = ()) -> bool:
         """Say whether a key that is not revoked is valid then or later."""
-        return any(not key.has_ended_at(instant) and key.keyid not in revoked for key in self.keys)
+        return any(not key.has_ended_at(instant) and not (revoked and key.keyid in revoked) for key in self.keys)
 
 
 class ValidatorSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -76,13 +76,13 @@ def found(
 
 
 def decode(body: bytes) -> Genesis:
-    """Return the bundle of a file: strict JSON, in any spelling of whitespace and order.
+    """Return the bundle of a file: strict JSON, in any spelling of whitespace and order, within the limits of a record.
 
     Raises:
         MalformedBody: it is not strict JSON.
         InvalidDocument: it is no bundle.
     """
-    return from_value(strict_json.decode(body).value)
+    return from_value(strict_json.decode(body, limits=strict_json.RECORD).value)
 
 
 def from_value(value: Any) -> Genesis:

@@ -1,16 +1,21 @@
-"""The evaluator of simulations: CEL for rules, JSON Schema for documents. Imported only where it may be killed."""
+"""The evaluator of simulations: CEL, JSON Schema and the constitution. Imported only where it may be killed."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from app.core import cel, json_schema
+from app.core import cel, constitution, json_schema
+from app.core.keys import Verify
 from app.core.policy_set import PolicySet, Rule
 from app.core.simulation import LimitReached
 from app.errors import Flaw
 
 
 class Evaluation:
-    """`simulation.Evaluator`, with the engines that decide."""
+    """`simulation.Evaluator`, with the engines that decide. `verify`: of the proofs in a validator set."""
+
+    def __init__(self, verify: Verify) -> None:
+        self._verify = verify
 
     def document_flaws(self, schema: dict[str, Any], document: Any) -> list[Flaw]:
         """Return what a document lacks, or that the schema is none.
@@ -36,6 +41,10 @@ class Evaluation:
             for index, rule in enumerate(policy.rules)
             for flaw in rule_flaws(rule.expression)
         ]
+
+    def constitution_flaws(self, target: str, before: Any, after: Any, *, policies: Any, at: datetime) -> list[Flaw]:
+        """Return what the constitution has against a change of a governing document."""
+        return constitution.check(target, before, after, verify=self._verify, policies=policies, at=at)
 
 
 def rule_flaws(expression: str) -> tuple[cel.RuleFlaw, ...]:

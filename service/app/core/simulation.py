@@ -7,6 +7,7 @@ nondeterministic. What it cannot conclude is `inconclusive`, never `allow`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 from app.core import canonical, diff, engine, instants, patch, policy_set, risk, shadow, strict_json
@@ -82,6 +83,9 @@ class Evaluator(Protocol):
 
     def policy_flaws(self, policy: PolicySet) -> list[Flaw]:
         """Return the rules of a policy set that do not compile."""
+
+    def constitution_flaws(self, target: str, before: Any, after: Any, *, policies: Any, at: datetime) -> list[Flaw]:
+        """Return what the constitution has against a change of a governing document."""
 
 
 def simulate(inputs: bytes, evaluator: Evaluator) -> Simulated:
@@ -203,11 +207,11 @@ class _Run:
             if self._config.schema is not None:
                 self._refuse("schema-failed", self._evaluator.document_flaws(self._config.schema, after))
             if is_governance(self._config.name):
-                self._check_governance(after)
+                self._check_governance(self._inputs.base, after)
         except LimitReached:
             self._hold.append(_reason("limit-reached", "the schema cannot be applied within the limits"))
 
-    def _check_governance(self, after: Any) -> None:
+    def _check_governance(self, before: Any, after: Any) -> None:
         try:
             if self._config.name == POLICIES:
                 self._refuse("policy-invalid", self._evaluator.policy_flaws(policy_set.parse(after)))
@@ -215,6 +219,11 @@ class _Run:
                 shadow.parse(after)
         except (InvalidPolicySet, InvalidCorpus) as error:
             self._refuse("document-invalid", error.flaws)
+            return
+        policies = self._inputs.policy_set.document
+        at = instants.from_text(self._inputs.proposal.accepted_at)
+        flaws = self._evaluator.constitution_flaws(self._config.name, before, after, policies=policies, at=at)
+        self._refuse("constitution", flaws)
 
     def _refuse(self, code: str, flaws: Sequence[Flaw]) -> None:
         self._deny += [_reason(code, flaw.message, at=flaw.pointer) for flaw in flaws]

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import BinaryIO, Final
 
+from app import ed25519
 from app.core import canonical
 from app.core.cel import UnsafeText
 from app.core.evaluation import Evaluation, rule_flaws
@@ -23,7 +24,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     limits.confine()
-    serve(sys.stdin.buffer, answers, Evaluation())
+    serve(sys.stdin.buffer, answers, Evaluation(ed25519.verify))
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, evaluator: Evaluator) -> None:

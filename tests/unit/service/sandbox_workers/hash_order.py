@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app import ed25519
 from app.core.evaluation import Evaluation
 from app.core.policy_set import Rule
 from app.sandbox.worker import serve
@@ -17,4 +18,4 @@ class HashOrdered(Evaluation):
         return [f"pass {order}" for _ in rules]
 
 
-serve(sys.stdin.buffer, os.fdopen(1, "wb", buffering=0), HashOrdered())
+serve(sys.stdin.buffer, os.fdopen(1, "wb", buffering=0), HashOrdered(ed25519.verify))

@@ -177,6 +177,12 @@ harness *options: setup
 scenarios *options: setup
     @{{ python }} -m pytest tests/failure_modes "$@"
 
+# Time the parts of the gate beside the ordinary way, as ratios (or: decode canonical patch ...); never a test
+[group('checks')]
+[no-exit-message]
+bench *topics: environment
+    @exec {{ python }} -m benchmarks "$@"
+
 # Install what is missing (the other recipes do it by themselves); --plan only says what that would be
 [group('machine')]
 [no-exit-message]

@@ -71,6 +71,12 @@ class Test(_Operation, frozen=True, tag="test"):
 Operation = Add | Remove | Replace | Move | Copy | Test
 
 
+class _Operations(msgspec.Struct, frozen=True):
+    """A patch: msgspec keeps what it learns of a class, not of a list of unions."""
+
+    operations: list[Operation]
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What a patch may cost. Nodes and bytes are those it adds or copies; what it later removes is not given back."""
@@ -106,13 +112,13 @@ def parse(patch: Any) -> list[Operation]:
     """
     if type(patch) is not list:
         raise PatchFailed(0, "invalid-operation", "", "a patch is an array of operations")
-    operations: list[Operation] = []
-    for index, item in enumerate(patch):
-        try:
-            operations.append(msgspec.convert(item, Operation))
-        except msgspec.ValidationError:
-            raise PatchFailed(index, "invalid-operation", "", "not an operation of RFC 6902") from None
-    return operations
+    try:
+        return msgspec.convert({"operations": patch}, _Operations).operations
+    except msgspec.ValidationError as error:
+        # msgspec says where: `$.operations[3].path` at the end.
+        _, _, place = str(error).rpartition("$.operations[")
+        index, _, _ = place.partition("]")
+        raise PatchFailed(int(index or 0), "invalid-operation", "", "not an operation of RFC 6902") from None
 
 
 def apply(value: Any, operations: Sequence[Operation], budget: Budget = DEFAULT_BUDGET) -> Patched:

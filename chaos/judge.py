@@ -86,7 +86,7 @@ def judge_scenario(
         why = f"the evidence cannot be read: {_where(error)}"
         return msgspec.structs.replace(not_judged(scenario, folder, why, matrix=matrix), harness_error=why)
     claims = _with_precision(trial, [_claim(trial, claim.id, claim.text) for claim in mode.claims])
-    invariants = [_checked(trial, name, _first_line(name, check), check) for name, check in scenario.invariants.items()]
+    invariants = [_invariant(trial, name, check) for name, check in scenario.invariants.items()]
     clocks = _clocks(trial)
     faults = [proof.result for proof in trial.proofs]
     verdict = _verdict(trial, claims, invariants, clocks, faults)
@@ -168,6 +168,19 @@ def _checked(trial: _Trial, claim: str, text: str, check: Check) -> ClaimResult:
         reasons.append(f"not tried: {_not_made(ground.skipped)}")
     verdict = worst([finding.verdict, Verdict.UNKNOWN]) if doubts else finding.verdict
     return ClaimResult(claim, text, verdict, "; ".join(reasons), finding.evidence[:_CITED_MAX])
+
+
+def _invariant(trial: _Trial, name: str, check: Check) -> ClaimResult:
+    """Judge what must hold at all times: broken in the calm it is broken, whether a fault was proved or not."""
+    text = _first_line(name, check)
+    judged = _checked(trial, name, text, check)
+    ground = _ground(trial, name)
+    if ground.proven or judged.verdict is not Verdict.UNKNOWN:
+        return judged
+    finding = _apply(check, trial.case(()))
+    if finding.verdict is not Verdict.FAIL:
+        return judged
+    return ClaimResult(name, text, Verdict.FAIL, f"{finding.reason}; {judged.reason}", finding.evidence[:_CITED_MAX])
 
 
 def _not_made(skipped: Sequence[Proof]) -> str:

@@ -5,14 +5,15 @@ folder for each scenario), so asking again gives the same answer.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from chaos.judge import judge_scenario, not_judged
-from chaos.ledger import Gap, Waiver, confront, load_waivers
+from chaos.ledger import Waiver, confront, load_waivers
 from chaos.matrix import NOT_BUILT, Matrix, load_matrix
+from chaos.plan import NOT_ASKED_FOR
 from chaos.result import SCHEMA_VERSION, Report, RunRecord, ScenarioResult
 from chaos.scenario import Scenario
 from chaos.verdict import Verdict, worst
@@ -103,10 +104,11 @@ def judge_run(
         if gap.failure_mode in modes
     ]
     harness_error = record.harness_error or (None if record.finished else "the harness did not finish the run")
+    problems = (*(gap.problem for gap in gaps), *_left_out(results))
     outcome = combine(
         results,
         residue=record.residue,
-        coverage_gaps=[gap.problem for gap in gaps],
+        coverage_gaps=problems,
         harness_error=harness_error,
         interrupted_by=record.interrupted_by,
     )
@@ -122,7 +124,7 @@ def judge_run(
         seed=record.seed,
         command=record.command,
         coverage=_coverage(matrix, results),
-        coverage_gaps=_sentences(gaps),
+        coverage_gaps=problems,
         residue=(*record.residue, *(line for result in results for line in result.residue)),
         harness_error=harness_error,
     )
@@ -140,5 +142,9 @@ def _coverage(matrix: Matrix, results: Sequence[ScenarioResult]) -> dict[str, in
     return {key: judged[key] + absent[key] for key in keys}
 
 
-def _sentences(gaps: Sequence[Gap]) -> tuple[str, ...]:
-    return tuple(gap.problem for gap in gaps)
+def _left_out(results: Sequence[ScenarioResult]) -> Iterator[str]:
+    """Say of each scenario which injections the caller did not ask for: what is left is not the failure mode."""
+    for result in results:
+        names = [fault.injection for fault in result.faults if fault.reason == NOT_ASKED_FOR]
+        if names:
+            yield f"{result.failure_mode}: run in part, without {', '.join(names)}"

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import msgspec
 
+NOT_ASKED_FOR = "not asked for"
+"""Why an injection is skipped that the caller left out: nobody may take the rest for the whole."""
+
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One scenario, resolved against this host."""

@@ -24,7 +24,7 @@ from rich.console import Console
 from chaos import sweep
 from chaos.live import LiveView
 from chaos.outcome import judge_run
-from chaos.plan import Plan
+from chaos.plan import NOT_ASKED_FOR, Plan
 from chaos.report import write_reports
 from chaos.report.terminal import print_report
 from chaos.result import Report, RunRecord
@@ -60,7 +60,7 @@ def resolve(scenario: Scenario, options: RunOptions, capabilities: Mapping[str, 
     wanted = []
     for injection in scenario.injections:
         if options.only_injections and injection.name not in options.only_injections:
-            skipped[injection.name] = "not asked for"
+            skipped[injection.name] = NOT_ASKED_FOR
             continue
         wanted.append(injection.name)
         lacking = [

@@ -49,6 +49,7 @@ from chaos.faults.proxies import ProxyDown, SilentProxy
 from chaos.scenario import Case, Check, Finding, Injection, Scenario, ScenarioClocks
 
 _ALERT = "DatabaseConnectionDown"
+_VERIFICATION = 0  # the runbook's own section, which carries no number
 _DIAGNOSIS = frozenset({1, 2, 3, 4})
 _INCLUDING_RESTART = frozenset({1, 2, 3, 4, 5})
 # Detection needs 8 s (fast) or 73 s (documented). The stopped server stays away until a replica has paused
@@ -191,6 +192,7 @@ _INVARIANTS: dict[str, Check] = {
     "backoff of the other faults": _bound(
         lambda expected: attempts_follow_backoff(schedule_of(expected), seen_from_outside=False), _WITHOUT_RESTART
     ),
+    "the runbook's verification": _bound(lambda _: runbook_step_ran(_VERIFICATION), _FAULTS),
     "error budget": _bound(
         # The brief interruption and its recovery last some six seconds, at thirty requests a second.
         lambda expected: budget_is_kept(share_max=expected["budget_share_max"], requests_min=100),
@@ -221,6 +223,7 @@ SCENARIO = Scenario(
         "FM01.R4": _FAULTS,
         "FM01.R5": _LONG,
         "waiting is bounded": _FAULTS,
+        "the runbook's verification": _FAULTS,
         "backoff of the other faults": _WITHOUT_RESTART,
     },
     clocks=ScenarioClocks(

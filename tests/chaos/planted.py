@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from compose.settings import REPOSITORY
 
 FOLDER = Path(__file__).parent / "defects"
@@ -13,11 +15,14 @@ FOLDER = Path(__file__).parent / "defects"
 def plant(name: str, folder: Path) -> Path:
     """Copy the service into ``folder``, apply the patch ``name`` to the copy, and return the copy.
 
+    Skips the test where there is no git, which applies the patches.
+
     Raises:
         AssertionError: the patch does not apply any more; the message says where.
     """
     git = shutil.which("git")
-    assert git is not None, "git applies the patches"
+    if git is None:
+        pytest.skip("there is no git here, which applies the patches of tests/chaos/defects")
     copy = folder / "service"
     shutil.copytree(REPOSITORY / "service", copy, ignore=shutil.ignore_patterns("__pycache__"))
     done = subprocess.run(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.outcome import EXIT_FAILED, EXIT_UNKNOWN
+from chaos.outcome import EXIT_COVERAGE, EXIT_FAILED
 from chaos.verdict import Verdict
 from tests.chaos.gameday import game_day
 
@@ -15,7 +15,7 @@ async def test_a_run_without_faults_is_never_green(tmp_path: Path) -> None:
     async with game_day(tmp_path, "--no-faults", "--injection", "proxy_down") as day:
         code = await day.ended(within_seconds=280)
 
-    assert code in {EXIT_UNKNOWN, EXIT_FAILED}, day.output[-3000:]
+    assert code in {EXIT_COVERAGE, EXIT_FAILED}, day.output[-3000:]
     (scenario,) = day.report.scenarios
     assert not (day.evidence.folder / "undo.jsonl").exists()
     assert [each.injection for each in scenario.faults if each.verdict is not Verdict.SKIPPED] == ["proxy_down"]

@@ -332,6 +332,19 @@ def test_a_broken_invariant_fails_the_scenario(folder: Path) -> None:
     assert (result.verdict, result.reason) == (Verdict.FAIL, "fail: I1")
 
 
+def test_an_invariant_that_breaks_in_the_calm_is_broken_though_no_fault_was_made(folder: Path) -> None:
+    change("journal.jsonl", {"event": "baseline_steady"}, event="baseline_failed", reason="p99 1.3 s")(folder)
+    assert judge(folder).invariants[0].verdict is Verdict.UNKNOWN
+
+    edit(folder, "database.jsonl", lambda row: None if row["row"]["id"].startswith("00000001") else row)
+    edit(folder, "database.jsonl", lambda row: row if int(row["row"]["id"][:8], 16) % 100 else None)
+    result = judge(folder)
+
+    assert result.invariants[0].verdict is Verdict.FAIL
+    assert result.invariants[0].reason.endswith("the baseline was not steady: p99 1.3 s")
+    assert result.verdict is Verdict.FAIL
+
+
 def test_a_probe_that_saw_nothing_is_unknown(folder: Path) -> None:
     (folder / "samples" / "health.jsonl").unlink()
 

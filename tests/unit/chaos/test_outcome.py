@@ -9,6 +9,7 @@ import pytest
 
 from chaos.matrix import load_matrix
 from chaos.outcome import combine, judge_run
+from chaos.plan import NOT_ASKED_FOR
 from chaos.result import Report, ScenarioResult
 from chaos.verdict import Verdict
 from tests.unit.chaos.recorded import append, edit, record_run, scenario
@@ -113,6 +114,20 @@ def test_a_check_taken_out_is_a_coverage_gap(tmp_path: Path) -> None:
     report = judge_run(tmp_path, [dataclasses.replace(subject, checks=checks)])
 
     assert (report.exit_code, report.coverage_gaps) == (4, ("FM01.R3: is neither checked nor waived",))
+
+
+def test_a_run_of_chosen_injections_never_passes_as_the_whole(tmp_path: Path) -> None:
+    record_run(tmp_path)
+    folder = tmp_path / "fm01_database_connection_failure"
+    edit(folder, "journal.jsonl", lambda row: None if row.get("injection") == "silent_proxy" else row)
+    append(
+        folder, "journal.jsonl", {"event": "injection_skipped", "injection": "silent_proxy", "reason": NOT_ASKED_FOR}
+    )
+
+    report = judge_run(tmp_path, [scenario()])
+
+    assert report.exit_code == 4
+    assert report.coverage_gaps == ("FM01: run in part, without silent_proxy",)
 
 
 def test_residue_of_a_scenario_is_residue_of_the_run(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def init(mark: Mark, argv: Sequence[str]) -> int:
 def _inner_command(mark: Mark, argv: Sequence[str]) -> Sequence[str]:
     if mark.isolation is Isolation.NONE:
         (mark.folder / "tmp").mkdir(mode=0o711, parents=True, exist_ok=True)
+        # Without it a sweep that ends a guard at its work takes the folder for one that is just being made.
+        (mark.folder / places.OWNER_FILE).write_text(mark.owner)
         return argv
     unshare = ["unshare", "--pid", "--mount", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     if mark.isolation is Isolation.USER:

@@ -145,6 +145,20 @@ async def test_killing_the_owner_or_the_guard_leaves_no_process(isolation: Isola
         await eventually(lambda: not world.leftovers(running.world))
 
 
+async def test_a_sweep_that_ends_a_guard_at_its_work_does_the_rest_of_it() -> None:
+    async with owner(owning(Isolation.NONE, "-c", ORPHANS)) as running:
+        await running.until("ready")
+        (folder,) = [one for one in places.our_folders() if one.name.endswith(running.world)]
+        os.kill(running.guard, signal.SIGSTOP)  # as if it were slow
+        running.process.kill()
+        await running.process.wait()
+
+        world.sweep()
+
+        assert not folder.exists()
+        assert world.leftovers(running.world) == []
+
+
 async def test_the_end_of_the_thread_that_started_a_world_is_not_the_end_of_the_world() -> None:
     made: list[tuple[str, subprocess.Popen[bytes]]] = []
     argv = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]

@@ -11,7 +11,7 @@ from typing import Any, Final
 from chaos.checks.findings import combine, failed, passed, unknown
 from chaos.evidence import Row
 from chaos.probes.checkpoints import CHECKPOINTS
-from chaos.record import Event, Record, columns
+from chaos.record import Event, Record, binary, columns
 from chaos.scenario import Case, Finding
 from chaos.verifier import canonical, merkle, note
 from chaos.verifier.canonical import NotCanonical
@@ -110,7 +110,7 @@ def _wrong_checkpoints(
     hashes = [bytes.fromhex(str(columns(row)["leaf_hash"]).removeprefix("\\x")) for row in record.log]
     roots = list(merkle.roots(hashes))
     notes = [(row, str(row.data["note"])) for row in witnessed]
-    notes += [(row, str(columns(row)["note"])) for row in record.checkpoints]
+    notes += [(row, binary(columns(row)["note"]).decode()) for row in record.checkpoints]
     newest: dict[str, int] = {}
     for row, text in notes:
         try:

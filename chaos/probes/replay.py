@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from chaos.evidence import Evidence, EvidenceWriter
 from chaos.probes.sampler import describe
-from chaos.record import DATABASE, Record, columns
+from chaos.record import DATABASE, Record, binary, columns
 from compose import processes
 
 REPLAY: Final = "replay.jsonl"
@@ -49,7 +49,7 @@ def export(evidence: Evidence, path: Path) -> int:
             line = {"index": event.index, "leaf": _base64(event.leaf), "body": _base64(event.body)}
             out.write(json.dumps(line) + "\n")
         for row in from_database.checkpoints[-1:]:
-            out.write(json.dumps({"checkpoint": str(columns(row)["note"])}) + "\n")
+            out.write(json.dumps({"checkpoint": binary(columns(row)["note"]).decode()}) + "\n")
     return len(entries)
 
 

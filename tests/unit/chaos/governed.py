@@ -251,7 +251,7 @@ class Governed:
         """A checkpoint of the log as it is, signed, and shown to the witness."""
         hashes = [bytes.fromhex(row["leaf_hash"][2:]) for row in self.rows["log_entries"]]
         signed = self.note(len(hashes), list(merkle.roots(hashes))[-1])
-        self._insert("log_checkpoints", size=len(hashes), note=signed)
+        self._insert("log_checkpoints", size=len(hashes), note=_hex(signed.encode()))
         self.checkpoints.append((self.now, witnessed_by, signed))
 
     def note(self, size: int, root: bytes, *, key: SigningKey = LOG_KEY) -> str:

@@ -15,6 +15,7 @@ from app import log, metrics
 from app.api import problems, reference
 from app.api.dependencies import authentication
 from app.api.health import Checks, HealthController
+from app.api.log import LogController
 from app.api.middleware import Observed
 from app.api.proposals import HttpLimits, ProposalsController
 from app.migrations.catalogue import Comparison
@@ -28,6 +29,7 @@ from app.storage.database import Database, Signals
 from app.storage.events import Events
 from app.storage.schema import SchemaCheck
 from app.workflow.intake import Proposals
+from app.workflow.log_reading import LogReading
 from app.workflow.log_state import LogState
 from app.workflow.sequencer import Sequencer
 
@@ -97,7 +99,7 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         log=log_state,
         liveness_lag_seconds=settings.http.liveness_lag_seconds,
     )
-    litestar = _litestar(settings, database, checks, clock)
+    litestar = _litestar(settings, database, checks, LogReading(database, log_state), clock)
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
     metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)
@@ -121,7 +123,9 @@ def _pool_count(database: Database, state: str) -> float:
     return database.pool_counts()[state]
 
 
-def _litestar(settings: Settings, database: Database, checks: Checks, clock: Clock) -> Litestar:
+def _litestar(
+    settings: Settings, database: Database, checks: Checks, log_reading: LogReading, clock: Clock
+) -> Litestar:
     events = Events(actor_key=derived_keys.actor_key(settings.keys.pepper), random=secrets.token_bytes)
     stage = Proposals(database, events, random=secrets.token_bytes)
     limits = HttpLimits(
@@ -131,11 +135,12 @@ def _litestar(settings: Settings, database: Database, checks: Checks, clock: Clo
     authenticator = Authenticator(database, settings.keys, clock=clock)
     api = Router(
         "/",
-        route_handlers=[ProposalsController],
+        route_handlers=[ProposalsController, LogController],
         guards=[authentication(authenticator)],
         dependencies={
             "stage": Provide(lambda: stage, sync_to_thread=False),
             "limits": Provide(lambda: limits, sync_to_thread=False),
+            "log": Provide(lambda: log_reading, sync_to_thread=False),
         },
     )
     health = Router(

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ from schemathesis.specs.openapi.checks import (
 
 from app.main import Service
 from app.settings import DatabasePolicy
-from tests.integration.service.running import Server, serving, settings_for
+from tests.integration.service.logged import Log
+from tests.integration.service.running import Server, eventually, serving, settings_for
 
 pytestmark = pytest.mark.integration
 
@@ -66,14 +68,17 @@ class OneLoop:
 
 
 @pytest.fixture(scope="module")
-def api(server: Server, editor_key: str) -> Iterator[Any]:
+def api(server: Server, editor_key: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    log = Log(server, tmp_path_factory.mktemp("log"))
+    log.add("genesis")
     loop = asyncio.new_event_loop()
     ready: list[Service] = []
     stop = asyncio.Event()
 
     async def run() -> None:
         policy = settings_for(server.address(), DatabasePolicy(), request_deadline_seconds=10)
-        async with serving(policy) as client:
+        async with serving(replace(policy, log=log.policy())) as client:
+            await eventually(lambda: log.newest() == 1, within_seconds=10)
             ready.append(client.service)
             await stop.wait()
 
@@ -97,6 +102,12 @@ OPERATIONS = (
     "POST /api/v1/proposals",
     "GET /api/v1/proposals",
     "GET /api/v1/proposals/{proposal_id}",
+    "GET /api/v1/log/checkpoint",
+    "GET /api/v1/log/entries",
+    "GET /api/v1/log/tile/{level}/{place}",
+    "GET /api/v1/log/tile/entries/{place}",
+    "GET /api/v1/log/proofs/inclusion",
+    "GET /api/v1/log/proofs/consistency",
     "GET /health",
     "GET /health/live",
     "GET /health/ready",
@@ -157,3 +168,20 @@ def test_proposals_as_the_schema_describes_them_are_accepted(api: Any, editor_ke
     # What was proposed already (409).
     assert set(statuses) <= {201, 400, 409, 422}
     assert statuses.count(201) + statuses.count(409) > EXAMPLES // 2
+
+
+@pytest.mark.parametrize("label", [label for label in OPERATIONS if "/log/" in label])
+def test_the_examples_of_the_log_work_on_a_log_of_one_entry(api: Any, editor_key: str, label: str) -> None:
+    operation = operations(api)[label]
+    definition = operation.definition.raw
+    given_in: dict[str, dict[str, Any]] = {"path": {}, "query": {}}
+    for parameter in definition.get("parameters", []):
+        examples = list(parameter.get("examples", {}).values())
+        assert examples or not parameter.get("required"), parameter["name"]
+        if examples:
+            given_in[parameter["in"]][parameter["name"]] = examples[0]["value"]
+
+    case = operation.Case(path_parameters=given_in["path"], query=given_in["query"])
+    answer = case.call(headers={"X-API-Key": editor_key, "Host": "firewall.test"})
+
+    assert answer.status_code == 200

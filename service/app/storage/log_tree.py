@@ -35,6 +35,7 @@ ENTRIES: Final = """
     ) AS counted
     WHERE bytes <= %(bytes_max)s OR index = %(begin)s ORDER BY index"""
 NEWEST_CHECKPOINT: Final = "SELECT size, root, note FROM log_checkpoints ORDER BY size DESC LIMIT 1"
+CHECKPOINT_OF: Final = "SELECT size, root, note FROM log_checkpoints WHERE size = %s"
 
 
 class LogDamaged(Exception):
@@ -135,6 +136,11 @@ async def entries(connection: Connection, *, begin: int, end: int, bytes_max: in
 async def newest_checkpoint(connection: Connection) -> StoredCheckpoint | None:
     """Return the checkpoint of the largest size."""
     return _checkpoint(await (await connection.execute(NEWEST_CHECKPOINT)).fetchone())
+
+
+async def checkpoint_of(connection: Connection, size: int) -> StoredCheckpoint | None:
+    """Return the checkpoint of one size."""
+    return _checkpoint(await (await connection.execute(CHECKPOINT_OF, [size])).fetchone())
 
 
 def _checkpoint(row: tuple[int, bytes, bytes] | None) -> StoredCheckpoint | None:

@@ -6,13 +6,17 @@ from collections.abc import Callable
 
 import click
 
-from benchmarks import canonical_form, decode, patch
+from benchmarks import canonical_form, decode, log, patch, rules, simulation, vote
 from benchmarks.measure import ROUNDS, SLICE_SECONDS, Disagreement, Pair, Result, compare
 
 TOPICS: dict[str, Callable[[], list[Pair]]] = {
     "decode": decode.pairs,
     "canonical": canonical_form.pairs,
     "patch": patch.pairs,
+    "rules": rules.pairs,
+    "simulation": simulation.pairs,
+    "vote": vote.pairs,
+    "log": log.pairs,
 }
 EXIT_DISAGREEMENT = 1
 MANY_A_SECOND = 1e6

@@ -66,8 +66,8 @@ class Report:
     proposal: str | None
     state: str | None
     findings: tuple[Finding, ...]
-    checkpoint: Checkpoint | None
-    """To be kept for the next time, when the bundle passed."""
+    note: bytes | None
+    """The bundle's checkpoint, if its signature is good: to be kept for the next time."""
 
     @property
     def failed(self) -> Finding | None:
@@ -133,7 +133,8 @@ def verify_bundle(
         _finding(number, title, check(evidence, means)) for (number, title), check in zip(TITLES, CHECKS, strict=True)
     )
     proposal = evidence.proposal
-    return Report(parsed.proposal, proposal.state if proposal else None, findings, evidence.tree)
+    note = None if evidence.tree is None else parsed.checkpoint.encode()
+    return Report(parsed.proposal, proposal.state if proposal else None, findings, note)
 
 
 def _finding(number: int, title: str, outcome: Outcome) -> Finding:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from app.core import canonical, instants, strict_json
+from app.core import canonical, instants
 from app.core.shapes import (
     Count,
     DigestText,
@@ -32,6 +32,7 @@ from app.core.shapes import (
     Version,
     convert,
 )
+from app.core.strict_json import Document
 from app.core.target import Tier
 from app.errors import BindingMismatch, Flaw, MalformedBody
 
@@ -196,12 +197,14 @@ def decode(payload: bytes, kind: type[Any_]) -> Any_:
         BindingMismatch: they are not JSON, not such a statement, or not canonical.
     """
     try:
-        statement = convert(strict_json.decode(payload).value, kind)
+        document = canonical.decode_canonical(payload)
+        statement = convert(document.value, kind)
     except MalformedBody as error:
         raise BindingMismatch(error.flaws) from None
     except Misshapen as error:
         raise BindingMismatch([error.flaw]) from None
-    if encode(statement) != payload:
+    # A field that is left out, where it has one value only, would be a second spelling.
+    if canonical.encode(Document(msgspec.to_builtins(statement), is_plain=document.is_plain)) != payload:
         raise BindingMismatch([Flaw("", "not-canonical", "the payload is not in canonical form (RFC 8785)")])
     return statement
 

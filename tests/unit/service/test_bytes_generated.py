@@ -68,6 +68,40 @@ def test_any_bytes_give_a_value_or_a_malformed_body(documents: int, seed: int) -
     assert documents * 0.02 < accepted < documents * 0.9, "the damage is neither too great nor too small"
 
 
+def test_only_canonical_bytes_pass_as_canonical(documents: int, seed: int) -> None:
+    source = Documents(seed + 4)
+    quickly = 0
+    for number in range(documents):
+        body = canonical.encode_value(_plain(source.document()) if number % 2 else source.document())
+        body = _damage(source, bytearray(body)) if number % 3 else body
+        where = f"body {number} of seed {seed}: {body!r}"
+        try:
+            expected = strict_json.decode(body)
+            is_canonical = canonical.encode(expected) == body
+        except MalformedBody:
+            is_canonical = False
+
+        quick = canonical._decode_quickly(body, strict_json.BODY)
+
+        assert quick is None or (is_canonical and repr(quick) == repr(expected)), where
+        try:
+            assert repr(canonical.decode_canonical(body)) == repr(expected), where
+            assert is_canonical, where
+        except MalformedBody:
+            assert not is_canonical, where
+        quickly += quick is not None
+    assert quickly > documents * 0.1, "the quick way is taken"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without fractions, and with ASCII only."""
+    if isinstance(value, dict):
+        return {ascii(key): _plain(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(member) for member in value]
+    return ascii(value) if isinstance(value, str) else int(value) if isinstance(value, float) else value
+
+
 SNIPPETS = [
     *(b'"', b"\\", b"\\u0000", b"\\ud800", b"\\udc00", b"\\ud83d\\ude00", b"\\u0041", b"\\\\u0000", b"\x00", b"\xff"),
     *(b"{", b"}", b"[", b"]", b",", b":", b" ", b"\n", b'"a":1,', b'"\\u0061":1,', b'"":1,', b"NaN", b"-Infinity"),
@@ -80,7 +114,13 @@ SNIPPETS = [
 def _damaged(source: Documents) -> bytes:
     draw = source.random
     value = source.document()
-    body = bytearray(json.dumps(value, ensure_ascii=draw.random() < 0.5, indent=draw.choice((None, 1))).encode())
+    return _damage(
+        source, bytearray(json.dumps(value, ensure_ascii=draw.random() < 0.5, indent=draw.choice((None, 1))).encode())
+    )
+
+
+def _damage(source: Documents, body: bytearray) -> bytes:
+    draw = source.random
     for _ in range(draw.choice((0, 1, 1, 2, 5))):
         start = draw.randint(0, len(body))
         end = min(len(body), start + draw.choice((0, 0, 1, 3, 20)))

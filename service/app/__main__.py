@@ -63,7 +63,7 @@ async def serve(told: Settings, api_socket: socket.socket, metrics_socket: socke
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with service.database, asyncio.TaskGroup() as tasks:
+    async with service.database, service.sandbox, asyncio.TaskGroup() as tasks:
         await service.database.first_attempt()
         if service.refused.is_set():
             return _refuse(service)

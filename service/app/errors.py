@@ -13,6 +13,11 @@
     │   └── UnknownTarget             unknown-target           404
     ├── RequestTimeout                request-timeout          408
     ├── IdempotencyInProgress         idempotency-in-progress  409
+    ├── UnknownVersion                unknown-version          409   or 404 where it was to be read
+    ├── TargetExists                  target-exists            409
+    ├── TargetFrozen                  target-frozen            409
+    ├── StaleBase                     stale-base               409
+    ├── NotOpen                       not-open                 409
     ├── DuplicateOpen                 duplicate-open           409
     ├── NotSimulated                  not-simulated            409   there is no plan or ballot yet
     ├── BallotClosed                  ballot-closed            409   decided, expired, or taken back
@@ -23,6 +28,7 @@
     ├── BodyTooLarge                  body-too-large           413
     ├── UnsupportedMediaType          unsupported-media-type   415
     ├── InvalidProposal               invalid-proposal         422
+    ├── InvalidBody                   invalid-body             422
     ├── InvalidTarget                 invalid-target           422
     ├── InvalidPolicySet              invalid-policy-set       422
     ├── InvalidCorpus                 invalid-corpus           422
@@ -127,6 +133,14 @@ class InvalidProposal(_FlawedBody):
     sentence = "The body is not a proposal."
 
 
+class InvalidBody(_FlawedBody):
+    """The body is JSON, but not what this address takes."""
+
+    code = "invalid-body"
+    status = 422
+    sentence = "The body is not what this address takes."
+
+
 class InvalidTarget(_FlawedBody):
     """The body is JSON, but not a target's configuration."""
 
@@ -228,10 +242,54 @@ class IdempotencyInProgress(FirewallError):
 
 
 class UnknownTarget(NotFound):
-    """There is no target of that name, or it never had that version."""
+    """There is no target of that name."""
 
     code = "unknown-target"
-    sentence = "There is no such target."
+    sentence = "There is no target of that name."
+
+
+class UnknownVersion(FirewallError):
+    """There is no such version of the target: nothing to read (404), or nothing it could be (409)."""
+
+    code = "unknown-version"
+    status = 409
+    sentence = "The target has no such version."
+
+    def __init__(self, *, is_missing: bool = False) -> None:
+        super().__init__()
+        self.status = 404 if is_missing else self.status
+
+
+class TargetExists(FirewallError):
+    """The name is taken; a target's configuration never changes."""
+
+    code = "target-exists"
+    status = 409
+    sentence = "There is a target of that name already."
+
+
+class TargetFrozen(FirewallError):
+    """Somebody froze the target: nothing is applied to it, and little proposed."""
+
+    code = "target-frozen"
+    status = 409
+    sentence = "The target is frozen."
+
+
+class StaleBase(FirewallError):
+    """The version that the change starts from is not the target's current one."""
+
+    code = "stale-base"
+    status = 409
+    sentence = "The proposal's base is not the target's current version. Read it again and propose on top of that."
+
+
+class NotOpen(FirewallError):
+    """The proposal is decided already."""
+
+    code = "not-open"
+    status = 409
+    sentence = "The proposal is not open any more."
 
 
 class DuplicateOpen(FirewallError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -13,15 +13,19 @@ from litestar.types import ASGIApp
 
 from app import log, metrics
 from app.api import problems, reference
+from app.api import proposals as api_proposals
+from app.api import targets as api_targets
 from app.api.dependencies import authentication
 from app.api.health import Checks, HealthController
 from app.api.log import LogController
 from app.api.middleware import Observed
 from app.api.proposals import HttpLimits, ProposalsController
+from app.api.targets import TargetsController
 from app.migrations.catalogue import Comparison
 from app.resilience.deadline import Clock
 from app.resilience.lag import LoopLag
 from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
+from app.sandbox.pool import SandboxPool
 from app.security import derived_keys
 from app.security.api_keys import Authenticator
 from app.settings import Settings
@@ -31,19 +35,24 @@ from app.storage.schema import SchemaCheck
 from app.workflow.intake import Proposals
 from app.workflow.log_reading import LogReading
 from app.workflow.log_state import LogState
+from app.workflow.reading import ProposalReader
 from app.workflow.sequencer import Sequencer
+from app.workflow.targets import Targets
 
 VERSION: Final = "0.1.0"
 REQUEST_ID_BYTES: Final = 12
+CONTROLLERS: Final = (ProposalsController, TargetsController, LogController)
+BODIES: Final = (*api_proposals.BODIES, *api_targets.BODIES)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The parts that `__main__` and tests hold on to. `database` is to be entered before requests are served."""
+    """The parts that `__main__` and tests hold on to; `database` and `sandbox` are to be entered before serving."""
 
     application: ASGIApp
     schema_document: dict[str, Any]
     database: Database
+    sandbox: SandboxPool
     readiness: Readiness
     schema: SchemaCheck
     lag: LoopLag
@@ -99,7 +108,9 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         log=log_state,
         liveness_lag_seconds=settings.http.liveness_lag_seconds,
     )
-    litestar = _litestar(settings, database, checks, LogReading(database, log_state), clock)
+    sandbox = SandboxPool()
+    authenticator = Authenticator(database, settings.keys, clock=clock)
+    litestar = _litestar(settings, _stages(settings, database, sandbox, log_state), checks, authenticator)
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
     metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)
@@ -108,8 +119,9 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         application=Observed(
             litestar, settings.http, clock=clock, new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES)
         ),
-        schema_document=reference.complete(litestar),
+        schema_document=reference.complete(litestar, BODIES),
         database=database,
+        sandbox=sandbox,
         readiness=readiness,
         schema=schema,
         lag=lag,
@@ -124,30 +136,16 @@ def _pool_count(database: Database, state: str) -> float:
 
 
 def _litestar(
-    settings: Settings, database: Database, checks: Checks, log_reading: LogReading, clock: Clock
+    settings: Settings, stages: Mapping[str, object], checks: Checks, authenticator: Authenticator
 ) -> Litestar:
-    events = Events(actor_key=derived_keys.actor_key(settings.keys.pepper), random=secrets.token_bytes)
-    stage = Proposals(database, events, random=secrets.token_bytes)
-    limits = HttpLimits(
-        body_bytes_max=settings.http.body_bytes_max,
-        cursor_key=derived_keys.cursor_key(settings.keys.pepper),
-    )
-    authenticator = Authenticator(database, settings.keys, clock=clock)
+    """Return the application; `stages` are what handlers ask for by name."""
     api = Router(
         "/",
-        route_handlers=[ProposalsController, LogController],
+        route_handlers=list(CONTROLLERS),
         guards=[authentication(authenticator)],
-        dependencies={
-            "stage": Provide(lambda: stage, sync_to_thread=False),
-            "limits": Provide(lambda: limits, sync_to_thread=False),
-            "log": Provide(lambda: log_reading, sync_to_thread=False),
-        },
+        dependencies={name: _provide(stage) for name, stage in stages.items()},
     )
-    health = Router(
-        "/",
-        route_handlers=[HealthController],
-        dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
-    )
+    health = Router("/", route_handlers=[HealthController], dependencies={"checks": _provide(checks)})
     litestar = Litestar(
         route_handlers=[api, health],
         exception_handlers=problems.HANDLERS,
@@ -158,6 +156,25 @@ def _litestar(
     )
     metrics.initialise(_documented_routes(litestar))
     return litestar
+
+
+def _provide(part: object) -> Provide:
+    return Provide(lambda: part, sync_to_thread=False)
+
+
+def _stages(settings: Settings, database: Database, sandbox: SandboxPool, log_state: LogState) -> Mapping[str, object]:
+    pepper = settings.keys.pepper
+    events = Events(actor_key=derived_keys.actor_key(pepper), random=secrets.token_bytes)
+    return {
+        "limits": HttpLimits(
+            body_bytes_max=settings.http.body_bytes_max,
+            cursor_key=derived_keys.cursor_key(pepper),
+        ),
+        "intake": Proposals(database, events, random=secrets.token_bytes),
+        "reader": ProposalReader(database),
+        "governed": Targets(database, events, check=sandbox),
+        "log": LogReading(database, log_state),
+    }
 
 
 def _documented_routes(litestar: Litestar) -> list[tuple[str, str, list[int]]]:

@@ -20,8 +20,18 @@ LOG_OPERATIONS: Final = (
 )
 DB_OPERATIONS: Final = (
     "proposal_create",
+    "proposal_dry_run",
     "proposal_get",
     "proposal_list",
+    "proposal_events",
+    "proposal_withdraw",
+    "target_create",
+    "target_get",
+    "target_list",
+    "target_current",
+    "target_snapshot",
+    "target_snapshots",
+    "target_freeze",
     "api_key_find",
     "health_probe",
     *LOG_OPERATIONS,

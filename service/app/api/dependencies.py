@@ -1,6 +1,6 @@
 """Authentication, then role, before a handler runs; and the body, read with a limit and a deadline.
 
-A route of the API names its role in `opt`; one that does not is refused to everybody (default deny).
+A route of the API names its roles in `opt`; one that does not is refused to everybody (default deny).
 """
 
 import asyncio
@@ -25,7 +25,8 @@ from app.resilience.deadline import Deadline
 from app.security.api_keys import Authenticator, Identity
 
 API_KEY_HEADER: Final = b"x-api-key"
-ROLE: Final = "role"
+ROLES: Final = "roles"
+"""The route's option: any one of these is enough."""
 MEDIA_TYPES: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
@@ -42,7 +43,7 @@ def authentication(authenticator: Authenticator) -> Guard:
             # FM04: the client's address for the security analysis; nothing of the key.
             log.get().warning("authentication_failed", client_address=known.client_address, request_id=known.request_id)
             raise Unauthenticated from None
-        if handler.opt.get(ROLE) not in known.identity.roles:
+        if not known.identity.roles & set(handler.opt.get(ROLES, ())):
             log.get().warning("authorisation_failed", principal=known.identity.principal, request_id=known.request_id)
             raise Forbidden
 

@@ -70,7 +70,7 @@ class LogController(Controller):
         summary="The newest checkpoint",
         media_type=NOTE,
         responses=_found(str, "A signed note (C2SP tlog-checkpoint).", NOTE),
-        role="viewer",
+        roles={"viewer"},
     )
     async def checkpoint(self, request: Request[Any, Any, Any], log: NamedDependency[LogReading]) -> Response[bytes]:
         """Answer the note; with `Age` when it is the newest known here and the database cannot be asked or believed."""
@@ -82,7 +82,7 @@ class LogController(Controller):
         "/entries",
         summary="Entries with their bodies",
         responses=_found(EntriesPage, "In log order; empty beyond the end."),
-        role="viewer",
+        roles={"viewer"},
     )
     async def entries(
         self,
@@ -104,7 +104,7 @@ class LogController(Controller):
         summary="A tile of hashes",
         media_type=OCTETS,
         responses=_found(bytes, "Up to 256 hashes of 32 bytes; never changes.", OCTETS),
-        role="viewer",
+        roles={"viewer"},
     )
     async def tile(
         self,
@@ -130,7 +130,7 @@ class LogController(Controller):
         summary="A tile of leaves",
         media_type=OCTETS,
         responses=_found(bytes, "Up to 256 leaves, each behind its length in two bytes; never changes.", OCTETS),
-        role="viewer",
+        roles={"viewer"},
     )
     async def entries_tile(
         self, request: Request[Any, Any, Any], log: NamedDependency[LogReading], place: Place
@@ -143,7 +143,7 @@ class LogController(Controller):
         "/proofs/inclusion",
         summary="Prove that an entry is in the log",
         responses=_found(InclusionProof, "Verify it as RFC 9162 section 2.1.3.2 says."),
-        role="viewer",
+        roles={"viewer"},
     )
     async def inclusion(
         self,
@@ -168,7 +168,7 @@ class LogController(Controller):
         "/proofs/consistency",
         summary="Prove that the log only grew",
         responses=_found(ConsistencyProof, "Verify it as RFC 9162 section 2.1.4.2 says."),
-        role="viewer",
+        roles={"viewer"},
     )
     async def consistency(
         self,

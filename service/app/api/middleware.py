@@ -13,7 +13,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app import log, metrics
-from app.api import facts, problems
+from app.api import facts, paths, problems
 from app.api.facts import Facts
 from app.errors import FirewallError, InvalidRequest
 from app.resilience.deadline import Clock, Deadline
@@ -66,6 +66,7 @@ class Observed:
     async def _serve(self, scope: HTTPScope, receive: Receive, answer: "_Answer", known: Facts) -> None:
         try:
             self._require_host(scope)
+            paths.keep_encoded(scope)
             await self._application(scope, receive, answer)
         except FirewallError as error:
             await answer.problem(error)

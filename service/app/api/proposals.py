@@ -1,7 +1,5 @@
-"""POST and GET of proposals (firewall.md section 4)."""
+"""Proposals: sent, read, listed, withdrawn (firewall.md section 4)."""
 
-import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -9,23 +7,39 @@ import msgspec
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Operation
-from litestar.params import FromPath, HeaderParameter, QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from app.api import dependencies, facts
-from app.api.problems import MEDIA_TYPE, Problem
+from app.api.operations import (
+    JSON,
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    SMALL_BODY_BYTES_MAX,
+    WRITE_PROBLEMS,
+    IdempotencyKey,
+    answer,
+    attempt_of,
+    problems,
+    require_key,
+    tagged,
+    with_body,
+)
 from app.core import cursor as cursors
-from app.core.identifiers import ProposalId
-from app.core.proposal import Proposal
-from app.errors import InvalidRequest
-from app.storage.proposals import NEWEST
+from app.core.identifiers import Principal, ProposalId
+from app.core.lifecycle import State
+from app.core.proposal import Proposal, ProposalContent, Target, TierName
+from app.storage.proposals import NEWEST, Filter
+from app.workflow import bodies
 from app.workflow.intake import CREATED, ROUTE, Proposals
+from app.workflow.reading import History, ProposalReader
 
-IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
-LIMIT_DEFAULT: Final = 20
-LIMIT_MAX: Final = 100
-LIST_QUERY: Final = b"proposals;newest-first"
-"""How the cursor's filter is spelled; grows with the filters."""
+EXAMPLE: Final = {
+    "target": "agents/router",
+    "base_version": 1,
+    "base_digest": "sha256:04bda51a47de9a463619d921d1e332446b29d25a444a5e3913ea5927f9dfdb1a",
+    "patch": [{"op": "replace", "path": "/budgets/tokens_per_day", "value": 200000}],
+    "rationale": "The weekly report needs more than half of today's budget.",
+}
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -44,52 +58,26 @@ class HttpLimits(msgspec.Struct, frozen=True):
     cursor_key: bytes
 
 
-class CreateProposal(Operation):
-    """The POST as it stands in the reference: its body is decoded by us, so Litestar cannot know it."""
-
-    def to_schema(self) -> dict[str, Any]:
-        """Return the operation with its body."""
-        schema = super().to_schema()
-        content = {
-            "schema": {"$ref": "#/components/schemas/ProposalContent"},
-            "example": EXAMPLE,
-        }
-        schema["requestBody"] = {"required": True, "content": {"application/json": content}}
-        return schema
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An empty object: the address says it all."""
 
 
-EXAMPLE: Final = {
-    "target": "agents/router",
-    "base_version": 0,
-    "patch": [{"op": "replace", "path": "/budgets/tokens_per_day", "value": 200000}],
-    "rationale": "The weekly report needs more than half of today's budget.",
-}
+BODIES: Final = (ProposalContent, Nothing)
 
-
-def _problems(**sentences: str) -> Mapping[int, ResponseSpec]:
-    common = {
-        "s400": "The request is not acceptable.",
-        "s401": "No valid API key.",
-        "s403": "The key's roles do not allow this.",
-        "s500": "A mistake of ours.",
-        "s503": "The database is gone; the code says whether anything may have been done.",
-        "s504": "The database did not answer in time; the code says whether anything may have been done.",
-    }
-    return {
-        int(status[1:]): ResponseSpec(Problem, description=text, media_type=MEDIA_TYPE, generate_examples=False)
-        for status, text in sorted({**common, **sentences}.items())
-    }
-
-
-CREATE_RESPONSES: Final = _problems(
-    s408="The body did not arrive in time.",
-    s409="A request with this Idempotency-Key is still running, or an equal proposal is open.",
-    s413="The body is too large.",
-    s415="The body is not application/json.",
+CREATE_RESPONSES: Final = problems(
+    **WRITE_PROBLEMS,
+    s404="There is no such target.",
+    s409="The base is not current (stale-base), an equal proposal is open (duplicate-open), the target is frozen "
+    "(target-frozen), or a request with this Idempotency-Key is still running.",
     s422="The body is not a proposal, or the Idempotency-Key was used with another body.",
 )
-GET_RESPONSES: Final = _problems(s404="There is no such proposal.")
-LIST_RESPONSES: Final = _problems()
+GET_RESPONSES: Final = problems(s404="There is no such proposal.")
+STEP_RESPONSES: Final = problems(
+    **WRITE_PROBLEMS,
+    s404="There is no such proposal.",
+    s409="The proposal is decided already (not-open), or a request with this Idempotency-Key is still running.",
+    s422="The body is not an empty object, or the Idempotency-Key was used with another body.",
+)
 
 
 class ProposalsController(Controller):
@@ -102,86 +90,126 @@ class ProposalsController(Controller):
     @post(
         "/",
         summary="Propose a change",
-        operation_class=CreateProposal,
+        operation_class=with_body("ProposalContent", EXAMPLE),
         responses={
             CREATED: ResponseSpec(Proposal, description="Stored durably.", generate_examples=False),
             **CREATE_RESPONSES,
         },
-        role="editor",
+        roles={"editor"},
     )
     async def create(
         self,
         request: Request[Any, Any, Any],
-        stage: NamedDependency[Proposals],
+        intake: NamedDependency[Proposals],
         limits: NamedDependency[HttpLimits],
-        idempotency_key: Annotated[
-            str | None,
-            HeaderParameter(
-                name="Idempotency-Key",
-                required=True,
-                description="Your name for this attempt: sent twice with one body, done once.",
-            ),
-        ] = None,
+        idempotency_key: IdempotencyKey = None,
     ) -> Response[bytes]:
         """Answer 201 after the proposal was committed; the same key and body again get the same answer."""
-        if idempotency_key is None or not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-            raise InvalidRequest(
-                "The header Idempotency-Key is required: 1 to 255 visible ASCII characters.",
-                code="idempotency-key-missing",
-            )
+        key = require_key(idempotency_key)
         body = await dependencies.body_of(request, bytes_max=limits.body_bytes_max)
-        outcome = await stage.create(
+        known = facts.of(request.scope)
+        outcome = await intake.create(
             body,
-            key=idempotency_key,
+            key=key,
             principal=dependencies.identity_of(request).principal,
-            deadline=facts.of(request.scope).deadline,
+            request=known.request_id,
+            deadline=known.deadline,
         )
-        headers = {"location": outcome.answer.location or ROUTE}
-        if outcome.is_replay:
-            headers["idempotency-replayed"] = "true"
-        return Response(
-            outcome.answer.response, status_code=outcome.answer.status, headers=headers, media_type="application/json"
-        )
+        return answer(outcome)
 
     @get(
         "/",
         summary="List proposals",
-        responses={200: ResponseSpec(Page, description="Newest first.", generate_examples=False), **LIST_RESPONSES},
-        role="viewer",
+        responses={200: ResponseSpec(Page, description="Newest first.", generate_examples=False), **problems()},
+        roles={"viewer"},
     )
     async def index(
         self,
         request: Request[Any, Any, Any],
-        stage: NamedDependency[Proposals],
+        *,
+        reader: NamedDependency[ProposalReader],
         limits: NamedDependency[HttpLimits],
+        target: Annotated[Target | None, QueryParameter(description="Only for this target.")] = None,
+        proposal_state: Annotated[State | None, QueryParameter(name="state", description="Only in this state.")] = None,
+        tier: Annotated[TierName | None, QueryParameter(description="Only of this tier.")] = None,
+        proposer: Annotated[
+            str | None, QueryParameter(max_length=64, pattern=r"^[a-z0-9._-]+$", description="Only by this principal.")
+        ] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="How many at most.")] = LIMIT_DEFAULT,
         cursor: Annotated[str | None, QueryParameter(description="`next_cursor` of the page before.")] = None,
     ) -> Response[bytes]:
-        """Answer a page; `next_cursor` is null on the last one."""
-        position = NEWEST
-        if cursor is not None:
-            position = cursors.decode(cursor, query=LIST_QUERY, key=limits.cursor_key)
+        """Answer a page; `next_cursor` is null on the last one, and good for the same filter only."""
+        by = None if proposer is None else Principal(proposer)
+        chosen = Filter(target=target, state=proposal_state, tier=tier, proposer=by)
+        query = chosen.spelled()
+        position = NEWEST if cursor is None else cursors.decode(cursor, query=query, key=limits.cursor_key)
         deadline = facts.of(request.scope).deadline
         # One more than asked for says whether there is a next page.
-        found = list(await stage.newest_before(position, limit=limit + 1, deadline=deadline))
+        found = list(await reader.newest_before(position, chosen=chosen, limit=limit + 1, deadline=deadline))
         items = found[:limit]
         more = len(found) > limit
-        following = cursors.encode(items[-1].id, query=LIST_QUERY, key=limits.cursor_key) if more else None
-        return Response(_encode(Page(items=items, next_cursor=following)), media_type="application/json")
+        following = cursors.encode(items[-1].id, query=query, key=limits.cursor_key) if more else None
+        return Response(_encode(Page(items=items, next_cursor=following)), media_type=JSON)
 
     @get(
         "/{proposal_id:uuid}",
         summary="Read one proposal",
         responses={
             200: ResponseSpec(Proposal, description="As it stands now.", generate_examples=False),
+            304: ResponseSpec(None, description="It stands as If-None-Match says.", generate_examples=False),
             **GET_RESPONSES,
         },
-        role="viewer",
+        roles={"viewer"},
     )
     async def show(
-        self, request: Request[Any, Any, Any], stage: NamedDependency[Proposals], proposal_id: FromPath[UUID]
+        self, request: Request[Any, Any, Any], reader: NamedDependency[ProposalReader], proposal_id: FromPath[UUID]
     ) -> Response[bytes]:
-        """Answer the proposal with its fields as they were received."""
-        deadline = facts.of(request.scope).deadline
-        proposal = await stage.get(ProposalId(proposal_id), deadline=deadline)
-        return Response(_encode(proposal), media_type="application/json")
+        """Answer the proposal and what became of it; its ETag is what an application wants as If-Match."""
+        proposal = await reader.get(ProposalId(proposal_id), deadline=facts.of(request.scope).deadline)
+        return tagged(request, _encode(proposal), str(proposal.revision))
+
+    @get(
+        "/{proposal_id:uuid}/events",
+        summary="What happened to a proposal",
+        responses={
+            200: ResponseSpec(History, description="Oldest first.", generate_examples=False),
+            **GET_RESPONSES,
+        },
+        roles={"viewer"},
+    )
+    async def events(
+        self, request: Request[Any, Any, Any], reader: NamedDependency[ProposalReader], proposal_id: FromPath[UUID]
+    ) -> Response[bytes]:
+        """Answer its events, each with the leaf that the log holds and the body that the leaf's digest stands for."""
+        history = await reader.history(ProposalId(proposal_id), deadline=facts.of(request.scope).deadline)
+        return Response(_encode(history), media_type=JSON)
+
+    @post(
+        "/{proposal_id:uuid}/withdrawal",
+        summary="Withdraw a proposal",
+        operation_class=with_body("Nothing", {}),
+        status_code=200,
+        responses={
+            200: ResponseSpec(Proposal, description="Withdrawn.", generate_examples=False),
+            **STEP_RESPONSES,
+        },
+        roles={"editor", "admin"},
+    )
+    async def withdraw(
+        self,
+        request: Request[Any, Any, Any],
+        intake: NamedDependency[Proposals],
+        proposal_id: FromPath[UUID],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[bytes]:
+        """Answer the withdrawn proposal: by who proposed it, or by an admin, while it is open."""
+        key = require_key(idempotency_key)
+        body = await dependencies.body_of(request, bytes_max=SMALL_BODY_BYTES_MAX)
+        bodies.body_as(Nothing, body)
+        outcome = await intake.withdraw(
+            ProposalId(proposal_id),
+            attempt_of(request, key=key, fingerprint=bodies.fingerprint(body)),
+            is_admin="admin" in dependencies.identity_of(request).roles,
+            deadline=facts.of(request.scope).deadline,
+        )
+        return answer(outcome)

@@ -5,7 +5,7 @@ Litestar's own pages load scripts from a CDN; this one is HTML made from the sch
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,6 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
-from app.core.proposal import ProposalContent
 from app.errors import NotFound
 
 TITLE: Final = "AI Mutation Governance Firewall"
@@ -58,10 +57,10 @@ async def _require_page(request: Request[Any, Any, Any]) -> None:
         raise NotFound
 
 
-def complete(application: Litestar) -> dict[str, Any]:
-    """Add what Litestar cannot know, the body that we decode ourselves; return the whole schema."""
+def complete(application: Litestar, bodies: Sequence[type[msgspec.Struct]]) -> dict[str, Any]:
+    """Add what Litestar cannot know, the bodies that we decode ourselves; return the whole schema."""
     schema = application.plugins.get(OpenAPIPlugin).provide_openapi_schema()
-    _, components = msgspec.json.schema_components([ProposalContent], ref_template="#/components/schemas/{name}")
+    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     schema["components"]["schemas"].update(components)
     return schema
 

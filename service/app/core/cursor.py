@@ -13,18 +13,17 @@ from uuid import UUID
 
 from app.errors import InvalidCursor
 
-POSITION_BYTES: Final = 16
+UUID_BYTES: Final = 16
+POSITION_BYTES_MAX: Final = 128
 FILTER_BYTES: Final = 8
 TAG_BYTES: Final = 16
-CHARACTERS: Final = 56
-"""40 bytes in base64url, with padding."""
+CHARACTERS_MAX: Final = (POSITION_BYTES_MAX + FILTER_BYTES + TAG_BYTES + 2) // 3 * 4
 _DOMAIN: Final = b"amgf/cursor/v1\0"
 
 
 def encode(position: UUID, *, query: bytes, key: bytes) -> str:
     """Return the cursor after `position` of the query whose filter is spelled `query`."""
-    content = position.bytes + _digest(query)
-    return base64.urlsafe_b64encode(content + _tag(content, key)).decode()
+    return encode_bytes(position.bytes, query=query, key=key)
 
 
 def decode(cursor: str, *, query: bytes, key: bytes) -> UUID:
@@ -33,7 +32,25 @@ def decode(cursor: str, *, query: bytes, key: bytes) -> UUID:
     Raises:
         InvalidCursor: if it was altered or belongs to another query.
     """
-    if len(cursor) != CHARACTERS or not cursor.isascii():
+    position = decode_bytes(cursor, query=query, key=key)
+    if len(position) != UUID_BYTES:
+        raise InvalidCursor
+    return UUID(bytes=position)
+
+
+def encode_bytes(position: bytes, *, query: bytes, key: bytes) -> str:
+    """Return the cursor after a position that is no id: at most `POSITION_BYTES_MAX` bytes."""
+    content = position + _digest(query)
+    return base64.urlsafe_b64encode(content + _tag(content, key)).decode()
+
+
+def decode_bytes(cursor: str, *, query: bytes, key: bytes) -> bytes:
+    """Return the position.
+
+    Raises:
+        InvalidCursor: if it was altered or belongs to another query.
+    """
+    if len(cursor) > CHARACTERS_MAX or not cursor.isascii():
         raise InvalidCursor
     try:
         decoded = base64.b64decode(cursor, altchars=b"-_", validate=True)
@@ -42,10 +59,10 @@ def decode(cursor: str, *, query: bytes, key: bytes) -> UUID:
     if base64.urlsafe_b64encode(decoded).decode() != cursor:
         raise InvalidCursor  # The last character carries bits that decoding ignores.
     content, tag = decoded[:-TAG_BYTES], decoded[-TAG_BYTES:]
-    position, of_query = content[:POSITION_BYTES], content[POSITION_BYTES:]
+    position, of_query = content[:-FILTER_BYTES], content[-FILTER_BYTES:]
     if not hmac.compare_digest(tag, _tag(content, key)) or not hmac.compare_digest(of_query, _digest(query)):
         raise InvalidCursor
-    return UUID(bytes=position)
+    return position
 
 
 def _digest(query: bytes) -> bytes:

@@ -48,7 +48,7 @@ class NewProposal(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     target: str
     base_version: int
-    base_digest: str | None
+    base_digest: str
     body: bytes
     body_digest: str
     content: bytes
@@ -66,7 +66,7 @@ class StoredProposal(msgspec.Struct, frozen=True):
     kind: str
     target: str
     base_version: int
-    base_digest: str | None
+    base_digest: str
     body_digest: str
     content: bytes
     proposal_digest: str

@@ -32,8 +32,8 @@ def flaw_of(proposal: StoredProposal, found: SandboxResult, record: dict[str, An
 
 def ballot_of(proposal: StoredProposal, stored: StoredSimulation, rules: Rules, *, tier: Tier, nonce: str) -> Ballot:
     """Return the exact bytes to sign, as a statement: the plan, its tier and the rules it was made under."""
-    if proposal.base_digest is None or stored.result_digest is None:
-        raise AssertionError("an allowed simulation has a base and a result")
+    if stored.result_digest is None:
+        raise AssertionError("an allowed simulation has a result")
     patch = msgspec.json.decode(proposal.content)["patch"]
     predicate = BallotPredicate(
         proposal=str(proposal.id),

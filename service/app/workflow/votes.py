@@ -43,7 +43,7 @@ from app.storage.governance import Documents, Rules
 from app.storage.idempotency import Answer, Scope
 from app.storage.proposals import StoredProposal
 from app.workflow import quorum
-from app.workflow.intake import Outcome
+from app.workflow.attempts import Outcome
 
 ROUTE: Final = "/api/v1/proposals"
 CREATED: Final = 201

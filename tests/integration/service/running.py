@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import httpx
 import psycopg
 import pytest
 
+from app.core import canonical, target
+from app.core.identifiers import Principal
 from app.main import Service, create_service
 from app.settings import (
     DatabaseAddress,
@@ -25,6 +28,9 @@ from app.settings import (
     ServerPolicy,
     Settings,
 )
+from app.storage import targets
+from app.storage.events import Events, clock
+from app.storage.targets import NewTarget
 from compose import postgres
 from compose.ports import Ports
 from compose.postgres_template import APPLICATION, DATABASE, OWNER, SUPERUSER
@@ -44,6 +50,22 @@ QUICK = DatabasePolicy(
     probe_timeout_seconds=0.2,
 )
 """The documented policy, with shorter lengths: nothing here measures time of the machine by its own bounds."""
+
+
+EVENTS = Events(actor_key=b"of-the-integration-tests", random=secrets.token_bytes)
+
+
+def new_target(name: str, document: Any, **config: Any) -> NewTarget:
+    told = {"schema": None, "minimum_tier": "low", "on_failure": "hold", "actuator": None, **config}
+    record = canonical.encode_value(target.parse({"name": name, **told}, actuator_hosts=["127.0.0.1"]).record())
+    content = canonical.encode_value(document)
+    return NewTarget(
+        name=name,
+        config=record,
+        config_digest=canonical.digest(record),
+        document=content,
+        digest=canonical.digest(content),
+    )
 
 
 @dataclass(frozen=True)
@@ -88,9 +110,22 @@ class Server:
     def connect(self, role: str = SUPERUSER) -> psycopg.Connection[Any]:
         return psycopg.connect(self.postgres.dsn(role), autocommit=True)
 
-    def key(self, *roles: str) -> str:
+    def add_target(self, name: str, document: Any, **config: Any) -> NewTarget:
+        """Create a target as the service does, beside its HTTP."""
+        new = new_target(name, document, **config)
+
+        async def work() -> None:
+            async with await psycopg.AsyncConnection.connect(self.postgres.dsn(APPLICATION)) as connection:
+                now = await clock(connection)
+                await targets.insert(connection, EVENTS, new, principal=Principal("tester"), now=now)
+
+        with ThreadPoolExecutor(1) as beside:  # where no event loop runs
+            beside.submit(asyncio.run, work()).result()
+        return new
+
+    def key(self, *roles: str, principal: str = "tester") -> str:
         arguments = [part for role in roles for part in ("--role", role)]
-        done = self.command("app.security.api_keys", "create", "--principal", "tester", *arguments)
+        done = self.command("app.security.api_keys", "create", "--principal", principal, *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -112,6 +147,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with _running(tmp_path_factory.mktemp("postgres")) as made:
         done = made.command("app.migrations.apply")
         assert done.returncode == 0, done.stderr
+        made.add_target("agents/router", DOCUMENT)
         yield made
 
 
@@ -173,25 +209,29 @@ class Client:
         )
 
 
+DOCUMENT = {"budgets": {"tokens_per_day": 100000}}
+"""Of the target that the reference's example is about."""
 PROPOSAL: dict[str, Any] = {
     "target": "agents/router",
-    "base_version": 0,
-    "patch": [{"op": "replace", "path": "/a", "value": 1.5}],
+    "base_version": 1,
+    "base_digest": canonical.digest(canonical.encode_value(DOCUMENT)),
+    "patch": [{"op": "add", "path": "/a", "value": 1.5}],
     "rationale": "because",
 }
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Client]:
-    """Run the service until the block ends."""
+async def serving(settings: Settings, *, simulates: bool = False) -> AsyncIterator[Client]:
+    """Run the service until the block ends, with its sandbox where that is wanted (a second or so)."""
     service = create_service(settings, clock=time.monotonic)
     application: Any = service.application
     transport = httpx.ASGITransport(application, client=("127.0.0.1", 50_000))
-    async with (
-        service.database,
-        httpx.AsyncClient(transport=transport, base_url="http://firewall.test") as http,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(service.database)
+        if simulates:
+            await stack.enter_async_context(service.sandbox)
+        http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://firewall.test"))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
         await service.database.first_attempt()
         beside = [tasks.create_task(run()) for run in service.background]
         try:

@@ -387,4 +387,5 @@ async def test_the_example_of_the_reference_works(client: Client, editor_key: st
     schema = (await client.http.get("/schema/openapi.json")).json()
     example = schema["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]["example"]
 
-    assert (await client.propose(editor_key, **example)).status_code == 201
+    answer = await client.propose(editor_key, **{**example, "rationale": "as in the reference"})
+    assert (answer.status_code, answer.json()["base_digest"]) == (201, PROPOSAL["base_digest"])

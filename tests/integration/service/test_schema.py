@@ -24,6 +24,7 @@ EMPTY = "sha256:" + hashlib.sha256(b"{}").hexdigest()
 
 @pytest.fixture(scope="module")
 def connection(server: Server) -> Iterator[psycopg.Connection[Any]]:
+    server.add_target("schema/tests", {})
     with server.connect() as made:
         yield made
 
@@ -31,10 +32,10 @@ def connection(server: Server) -> Iterator[psycopg.Connection[Any]]:
 def begin(connection: psycopg.Connection[Any], state: str = "pending", **change: Any) -> uuid.UUID:
     row = {"id": uuid.uuid4(), "target": "schema/tests", "kind": "mutation", "content": uuid.uuid4().bytes, **change}
     connection.execute(
-        "INSERT INTO proposals (id, principal, kind, target, base_version, body, body_digest, content,"
+        "INSERT INTO proposals (id, principal, kind, target, base_version, base_digest, body, body_digest, content,"
         " proposal_digest, created_at, state, expires_at)"
-        " VALUES (%(id)s, 'tester', %(kind)s, %(target)s, 1, '', encode(sha256(''), 'hex'), %(content)s,"
-        " sha256_text(%(content)s), now(), %(state)s, now())",
+        " VALUES (%(id)s, 'tester', %(kind)s, %(target)s, 1, sha256_text(''), '', encode(sha256(''), 'hex'),"
+        " %(content)s, sha256_text(%(content)s), now(), %(state)s, now())",
         {**row, "state": state},
     )
     return uuid.UUID(str(row["id"]))
@@ -114,19 +115,6 @@ def test_equal_content_is_open_once_and_again_when_it_is_closed(connection: psyc
     assert refused.value.diag.constraint_name == "proposals_one_open"
 
 
-def add_target(connection: psycopg.Connection[Any]) -> None:
-    connection.execute(
-        "INSERT INTO targets (name, config, config_digest, version, digest, created_at)"
-        " VALUES ('schema/tests', '{}', %(empty)s, 1, %(empty)s, now())",
-        {"empty": EMPTY},
-    )
-    connection.execute(
-        "INSERT INTO snapshots (target, version, digest, content, created_at)"
-        " VALUES ('schema/tests', 1, %s, '{}', now())",
-        [EMPTY],
-    )
-
-
 ADD_SNAPSHOT = """
     INSERT INTO snapshots (target, version, parent_version, digest, parent_digest, proposal_id, content, created_at)
     VALUES ('schema/tests', %(version)s, %(parent)s, %(digest)s, %(digest)s, %(proposal)s, '{}', now())"""
@@ -134,9 +122,12 @@ ADD_SNAPSHOT = """
 REFUSED_OF_TARGETS: dict[str, tuple[str, dict[str, Any]]] = {
     "a version that jumps": ("UPDATE targets SET version = 3 WHERE name = 'schema/tests'", {}),
     "a version that falls": ("UPDATE targets SET version = 0 WHERE name = 'schema/tests'", {}),
-    "other content under the same version": ("UPDATE targets SET digest = sha256_text('other')", {}),
+    "other content under the same version": (
+        "UPDATE targets SET digest = sha256_text('other') WHERE name = 'schema/tests'",
+        {},
+    ),
     "a current version that is not there": (
-        "UPDATE targets SET version = 2",
+        "UPDATE targets SET version = 2 WHERE name = 'schema/tests'",
         {},
     ),
     "one version twice": (ADD_SNAPSHOT, {"version": 1, "parent": None, "digest": EMPTY}),
@@ -155,7 +146,6 @@ REFUSED_OF_TARGETS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_history_of_targets_is_fixed(connection: psycopg.Connection[Any], case: str) -> None:
     statement, parameters = REFUSED_OF_TARGETS[case]
     with connection.transaction(force_rollback=True):
-        add_target(connection)
         connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
         given = {**parameters, "proposal": begin(connection)} if parameters else None
         with pytest.raises(errors.Error) as refused:

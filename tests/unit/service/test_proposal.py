@@ -9,7 +9,8 @@ from app.errors import InvalidProposal
 
 GOOD: dict[str, Any] = {
     "target": "agents/router",
-    "base_version": 0,
+    "base_version": 1,
+    "base_digest": "sha256:" + "0" * 64,
     "patch": [{"op": "replace", "path": "/a", "value": 1.5}],
     "rationale": "because",
 }
@@ -32,7 +33,18 @@ def accept(value: Any, *, indent: int | None = None) -> proposal.Intake:
         pytest.param({"base_version": -1}, "/base_version", id="negative version"),
         pytest.param({"base_version": 1.5}, "/base_version", id="half a version"),
         pytest.param({"base_version": True}, "/base_version", id="true is not 1"),
-        pytest.param({"base_version": "0"}, "/base_version", id="version as text"),
+        pytest.param({"base_version": 0}, "/base_version", id="there is no version 0"),
+        pytest.param({"base_digest": "0" * 64}, "/base_digest", id="digest without its kind"),
+        pytest.param({"base_digest": "sha256:" + "A" * 64}, "/base_digest", id="digest in upper case"),
+        pytest.param({"kind": "rollback"}, "/kind", id="a kind that nobody sends"),
+        pytest.param({"declared_risk": "none"}, "/declared_risk", id="unknown tier"),
+        pytest.param({"evidence": ["x"]}, "/evidence/0", id="evidence that is no digest"),
+        pytest.param({"evidence": ["sha256:" + "0" * 64] * 33}, "/evidence", id="too much evidence"),
+        pytest.param({"expires_at": "2026-11-23T22:17:24Z"}, "/expires_at", id="another spelling of an instant"),
+        pytest.param({"expires_at": "2026-02-30T00:00:00.000000Z"}, "/expires_at", id="no such day"),
+        pytest.param({"supersedes": "x"}, "/supersedes", id="no id"),
+        pytest.param({"restores": None}, "", id="a field of rollbacks"),
+        pytest.param({"base_version": "1"}, "/base_version", id="version as text"),
         pytest.param({"patch": []}, "/patch", id="no operation"),
         pytest.param({"patch": [{"op": "frob", "path": ""}]}, "/patch/0/op", id="unknown operation"),
         pytest.param({"patch": [{"op": "add", "path": "/a"}]}, "/patch/0", id="add without value"),
@@ -74,3 +86,18 @@ def test_the_typed_digest_is_not_the_digest_of_the_body() -> None:
     intake = accept(GOOD)
 
     assert intake.proposal_digest != intake.fingerprint
+
+
+def test_the_content_record_has_every_field_whatever_was_left_out() -> None:
+    told = {**GOOD, "kind": "mutation", "declared_risk": "low", "evidence": [], "expires_at": None, "supersedes": None}
+    record = json.loads(accept(GOOD).record)
+
+    assert record == {"_type": "amgf/proposal", "v": 1, **told, "restores": None}
+    assert accept(told).record == accept(GOOD).record
+    assert accept(told).fingerprint != accept(GOOD).fingerprint
+
+
+def test_an_id_has_one_spelling_in_the_record() -> None:
+    one = "01a209f4-aea4-72f8-833c-264e68b380f1"
+
+    assert json.loads(accept({**GOOD, "supersedes": one.upper()}).record)["supersedes"] == one

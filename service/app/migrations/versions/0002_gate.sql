@@ -94,9 +94,9 @@ CREATE TABLE proposals (
     id uuid PRIMARY KEY,
     principal text NOT NULL,
     kind text NOT NULL CHECK (kind IN ('mutation', 'governance', 'rollback', 'break_glass')),
-    target text NOT NULL,
-    base_version bigint NOT NULL CHECK (base_version >= 0),
-    base_digest digest,
+    target text NOT NULL REFERENCES targets (name),
+    base_version bigint NOT NULL CHECK (base_version >= 1),
+    base_digest digest NOT NULL,
     body bytea NOT NULL,
     body_digest text NOT NULL CHECK (body_digest = encode(sha256(body), 'hex')),
     content bytea NOT NULL,
@@ -128,7 +128,7 @@ CREATE INDEX proposals_open_by_expiry ON proposals (expires_at)
 CREATE INDEX proposals_by_target ON proposals (target, id);
 CREATE INDEX proposals_by_principal ON proposals (principal, id);
 
-ALTER TABLE snapshots ADD FOREIGN KEY (proposal_id) REFERENCES proposals (id);
+ALTER TABLE snapshots ADD CONSTRAINT snapshots_proposal_exists FOREIGN KEY (proposal_id) REFERENCES proposals (id);
 
 CREATE FUNCTION refuse_unknown_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

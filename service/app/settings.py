@@ -143,6 +143,8 @@ class Settings:
     keys: KeyPolicy
     log: LogPolicy | None = None
     """None: no log is kept; its metrics say so."""
+    service_seed: Secret | None = None
+    """The 32-byte seed of the key that signs decisions and attestations; None: nothing is applied or attested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,6 +328,7 @@ class _ServiceEnvironment(_DatabaseEnvironment):
     api_key_stale_seconds_max: Annotated[float, _seconds(0, 86_400)] = 900.0
     api_key_cache_entries_max: Annotated[int, _whole(1, 1_000_000)] = 10_000
 
+    service_key_file: SeedFile | None = None
     log_key_file: SeedFile | None = None
     log_origin: Origin | None = None
     log_watermark_file: FileInFolder | None = None
@@ -505,6 +508,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             entries_max=read.api_key_cache_entries_max,
         ),
         log=_log(read),
+        service_seed=read.service_key_file,
     )
 
 

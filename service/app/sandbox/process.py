@@ -52,8 +52,8 @@ class WorkerProcess:
             "PYTHONHASHSEED": str(seed),
             "PYTHONPATH": str(Path(app.__file__).parent.parent),
         }
-        try:
-            process = await asyncio.create_subprocess_exec(
+        spawned = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -62,9 +62,18 @@ class WorkerProcess:
                 cwd="/",
                 start_new_session=True,  # the terminal's ^C is for us, not for it
             )
+        )
+        try:
+            # uvloop forgets a process whose start is cancelled half-way: the start itself never is.
+            worker = cls(await asyncio.shield(spawned))
         except OSError as error:
             raise WorkerLost("unavailable", type(error).__name__) from None
-        worker = cls(process)
+        except asyncio.CancelledError:
+            with contextlib.suppress(OSError):
+                worker = cls(await spawned)
+                worker.kill()
+                await worker.ended()
+            raise
         try:
             await worker._greet()
         except BaseException:

@@ -61,8 +61,12 @@ def _answer(request: frames.Request, evaluator: Evaluator) -> frames.Answer:
         return _check_document(request)
     except EngineMismatch:
         return frames.Refused("engine-mismatch", "")
+    except MemoryError:
+        raise
     except (InvalidInputs, UnsafeText) as error:
         return frames.Refused("invalid-inputs", str(error)[:200])
+    except Exception as error:  # noqa: BLE001 - a mistake of ours: its name goes to the operator, never its text
+        return frames.Refused("crashed", type(error).__name__)
 
 
 def _check_document(request: frames.CheckDocument) -> frames.Answer:

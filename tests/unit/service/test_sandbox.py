@@ -4,13 +4,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
+import app
 from app.core import policy_set
 from app.core.target import Tier
 from app.errors import InvalidPolicySet, SimulationBusy
@@ -21,6 +23,7 @@ from tests.eventually import eventually
 from tests.unit.service.simulations import ALL_FINE, BASE, PATCH, inputs_of, policies, rule
 
 WORKERS = Path(__file__).parent / "sandbox_workers"
+SERVICE = str(Path(app.__file__).parent.parent)
 SECONDS = 30
 # 2,000 characters are enough to double a text some 2^40 times.
 DOUBLING = (
@@ -263,7 +266,7 @@ async def test_more_requests_than_may_wait_are_refused_at_once() -> None:
 @pytest.mark.anyio
 async def test_a_cancelled_request_gives_no_answer_to_the_next(pool: SandboxPool) -> None:
     assert await is_serving(pool)
-    for _ in range(5):
+    for _ in range(2):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.001):
                 await pool.simulate_twice(inputs_of(declared=Tier.HIGH), deadline_seconds=SECONDS)
@@ -282,14 +285,45 @@ async def test_no_worker_is_left_when_the_pool_is_closed() -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-@pytest.mark.anyio
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("steps", [0, 1, 3, 10, 30, 100])
-async def test_a_pool_closed_while_it_starts_leaves_no_worker(steps: int) -> None:
-    async with SandboxPool():
-        for _ in range(steps):
-            await asyncio.sleep(0.001)
+def test_a_pool_closed_while_it_starts_leaves_no_worker(
+    run: Callable[[Coroutine[Any, Any, None]], None], steps: int
+) -> None:
+    async def open_and_close() -> None:
+        async with SandboxPool():
+            for _ in range(steps):
+                await asyncio.sleep(0.001)
 
-    assert not psutil.Process().children()
+        assert not psutil.Process().children()
+
+    run(open_and_close())
+
+
+@pytest.mark.anyio
+async def test_workers_end_with_a_service_that_is_killed() -> None:
+    program = (
+        "import asyncio\n"
+        "from app.sandbox.pool import SandboxPool\n"
+        "async def main():\n"
+        "    async with SandboxPool() as pool:\n"
+        "        while len(pool.pids) < 2: await asyncio.sleep(0.01)\n"
+        "        print(*pool.pids, flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, env={"PYTHONPATH": SERVICE}
+    )
+    try:
+        assert service.stdout is not None
+        workers = [psutil.Process(int(pid)) for pid in (await service.stdout.readline()).split()]
+    finally:
+        service.kill()
+        await service.wait()
+
+    assert len(workers) == 2
+    await eventually(lambda: not any(_is_running(worker) for worker in workers), seconds=5)
 
 
 @pytest.mark.anyio
@@ -339,6 +373,11 @@ def test_four_hash_seeds_give_one_sequence_of_bytes() -> None:
     assert isinstance(results[0], SandboxResult)
     assert results[0].document()["flip_counts"]["deny_to_allow"] == 9
     assert all(result == results[0] for result in results)
+
+
+def _is_running(process: psutil.Process) -> bool:
+    # Nobody may be there to reap it: a zombie runs no more.
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -298,6 +298,7 @@ def test_a_key_is_replaced_and_remembered_for_good() -> None:
     assert judge("root", root(), second) == set()
     assert judge("root", second, third) == set()
     assert judge("root", second, forgetful) == {"/old_keys forgotten"}
+    assert judge("root", root(threshold=3), root(version=2, threshold=2)) == {"/threshold lowered"}
     assert judge("root", None, second) == {"/version not-a-beginning"}
 
 

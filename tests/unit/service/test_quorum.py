@@ -17,7 +17,17 @@ from app.core.quorum import Tally
 from app.core.target import TIERS, Tier
 from app.core.validators import ValidatorSet
 from app.core.votes import VerifiedVote
-from tests.unit.service.electorate import NOW, PROPOSAL, PROPOSER, counted, document, founding_set, key, validator
+from tests.unit.service.electorate import (
+    NOW,
+    PROPOSAL,
+    PROPOSER,
+    counted,
+    document,
+    founding,
+    founding_set,
+    key,
+    validator,
+)
 
 FOUNDING = founding_set()
 
@@ -187,6 +197,37 @@ def test_a_veto_loses_what_the_others_carried(tier: Tier, name: str, vetoed_by: 
     assert one.lost == bool(vetoed_by)
 
 
+def test_a_veto_counts_also_when_the_rest_is_enough() -> None:
+    with_two = validators.parse(
+        document(*founding()["validators"], validator("sue", "safety", org="watch"), validator("xia", "owner"))
+    )
+
+    one = tally(
+        Tier.HIGH,
+        [*(counted(name, of=with_two) for name in ("olga", "sue", "robot")), counted("sam", "reject")],
+        of=with_two,
+    )
+
+    assert not one.missing
+    assert (one.met, one.lost, one.vetoed_by) == (False, True, ("sam",))
+
+
+def test_a_share_takes_two_people_even_if_the_rule_asks_for_none() -> None:
+    tenth = msgspec.structs.replace(
+        DEFAULT.quorum.governance, humans=0, weight_numerator=1, weight_denominator=10, eligible_humans_min=0
+    )
+
+    assert lacks(tally(Tier.GOVERNANCE, everybody("olga"), rule=tenth)) == {"humans"}
+    assert tally(Tier.GOVERNANCE, everybody("olga", "sam"), rule=tenth).met
+
+
+def test_a_proposal_is_lost_when_only_its_proposer_would_make_enough_eligible() -> None:
+    one = tally(Tier.HIGH, everybody("olga", "sam", "robot"), proposer="zoe-person")
+
+    assert lacks(one) == {"eligible_humans"}
+    assert one.lost
+
+
 def test_a_proposal_is_lost_as_soon_as_the_rest_cannot_carry_it() -> None:
     one = tally(Tier.GOVERNANCE, [counted("olga", "reject")])
     two = tally(Tier.GOVERNANCE, [counted("olga", "reject"), counted("sam", "reject")])
@@ -289,6 +330,15 @@ def test_a_new_validator_set_needs_the_old_threshold_and_the_new() -> None:
     assert not without.lost
     assert with_new.met
     assert {one.electorate for one in new_alone.missing} == {"current"}
+
+
+def test_recomputing_is_the_old_sets_business() -> None:
+    new = successor(("olga", "owner"), ("sam", "safety"), ("zoe", "security"))
+    rule = msgspec.structs.replace(DEFAULT.quorum.governance, recomputes=1)
+
+    assert tally(Tier.GOVERNANCE, everybody("olga", "sam", "robot"), rule=rule, successor=new).met
+    without = tally(Tier.GOVERNANCE, everybody("olga", "sam"), rule=rule, successor=new)
+    assert [(one.electorate, one.requirement) for one in without.missing] == [("current", "recomputes")]
 
 
 def test_another_person_under_an_old_id_does_not_inherit_approvals() -> None:

@@ -113,6 +113,11 @@ SAID: list[tuple[str, dict[str, Any], list[str]]] = [
     ("outliving the ballot", {"expires_at": EXPIRES + timedelta(microseconds=1)}, ["/predicate/expires_at"]),
     ("expired", {"expires_at": NOW}, ["/predicate/expires_at"]),
     (
+        "expired on its way",
+        {"issued_at": NOW - timedelta(minutes=2), "expires_at": NOW - timedelta(minutes=1)},
+        ["/predicate/expires_at"],
+    ),
+    (
         "expired before it was issued",
         {"issued_at": NOW + timedelta(minutes=2), "expires_at": NOW + timedelta(minutes=1)},
         ["/predicate/expires_at"],
@@ -229,6 +234,13 @@ ENVELOPES: list[tuple[str, Callable[[Envelope], Envelope], type[FirewallError]]]
     ("another type", lambda one: msgspec.structs.replace(one, payload_type="application/json"), BadSignature),
     ("signed as another type", lambda one: private_key("olga").seal(one.peek(), "application/json"), BadSignature),
     ("two signatures", lambda one: msgspec.structs.replace(one, signatures=one.signatures * 2), BadSignature),
+    (
+        "a stranger's signature before the voter's",
+        lambda one: msgspec.structs.replace(
+            one, signatures=(*private_key("mallory").seal(one.peek(), IN_TOTO).signatures, *one.signatures)
+        ),
+        BadSignature,
+    ),
     ("no signature", lambda one: msgspec.structs.replace(one, signatures=()), BadSignature),
     (
         "another payload",
@@ -327,13 +339,16 @@ def test_a_new_member_votes_on_the_set_that_brings_them_in() -> None:
 # Taking a vote back.
 
 
-def revocation(name: str = "olga", *, by: str | None = None, on: Ballot = BALLOT, **changes: Any) -> Envelope:
+def revocation(
+    name: str = "olga", *, by: str | None = None, on: Ballot = BALLOT, about: str | None = None, **changes: Any
+) -> Envelope:
     cast = signed(name, on=on)
     taken_back = statement.revoke(
         statement.decode(cast.peek(), Vote), digest=cast.digest(), reason="I was wrong", issued_at=NOW
     )
     predicate = msgspec.structs.replace(taken_back.predicate, **changes)
-    payload = statement.encode(msgspec.structs.replace(taken_back, predicate=predicate))
+    subjects = taken_back.subject if about is None else (statement.subject("vote", about),)
+    payload = statement.encode(msgspec.structs.replace(taken_back, predicate=predicate, subject=subjects))
     return private_key(by or name).seal(payload, IN_TOTO)
 
 
@@ -359,6 +374,7 @@ REVOCATIONS: list[tuple[str, Callable[[], Envelope], dict[str, Any], type[Firewa
     ("of another vote of one's own", lambda: revocation(on=ballot(epoch=2)), {}, BindingMismatch),
     ("of another proposal", lambda: revocation(proposal="01a209f4-aea4-72f8-833c-264e68b380f2"), {}, BindingMismatch),
     ("in another's name", lambda: revocation(validator="sam"), {}, BindingMismatch),
+    ("about another vote", lambda: revocation(about=digest("another")), {}, BindingMismatch),
     ("long ago", lambda: revocation(issued_at="2026-11-23T11:54:59.000000Z"), {}, BindingMismatch),
     ("no such time", lambda: revocation(issued_at="2026-11-31T11:54:59.000000Z"), {}, BindingMismatch),
     ("a vote for a revocation", lambda: signed("olga"), {}, BindingMismatch),

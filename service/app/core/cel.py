@@ -21,6 +21,7 @@ from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any, Final, Literal
 
+import msgspec
 from cel_expr_python import cel
 
 from app.core import cel_syntax
@@ -157,6 +158,13 @@ _compiled = lru_cache(maxsize=COMPILED_MAX)(compile_rule)
 def _bindable(value: Any) -> Any:
     """Return the value as rules may see it."""
     if isinstance(value, datetime):
+        return value
+    try:
+        encoded = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise UnsafeText("half of a surrogate pair") from None
+    # Nothing in a short value is long, and an escaped U+0000 is the only way to write one.
+    if len(encoded) <= TEXT_BYTES_MAX and rb"\u0000" not in encoded:
         return value
     pending = [value]
     is_too_long = False

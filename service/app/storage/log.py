@@ -29,10 +29,10 @@ NEW_HOLDER: Final = """
     UPDATE log_sequencer SET token = token + 1, holder = %s, since = clock_timestamp() RETURNING token"""
 SIZE_FOR_HOLDER: Final = """
     SELECT (SELECT coalesce(max(index) + 1, 0) FROM log_entries) FROM log_sequencer WHERE token = %s FOR UPDATE"""
+# A look by key for each row: a join would read all events as long as there are few of them.
 QUEUED: Final = """
-    SELECT queue.ordinal, queue.event_id, queue.queued_at, events.leaf
-    FROM log_queue AS queue JOIN events ON events.id = queue.event_id
-    ORDER BY queue.ordinal LIMIT %s"""
+    SELECT ordinal, event_id, queued_at, (SELECT leaf FROM events WHERE id = event_id)
+    FROM log_queue ORDER BY ordinal LIMIT %s"""
 QUEUED_GENESIS: Final = """
     SELECT queue.ordinal, queue.event_id, queue.queued_at, events.leaf
     FROM events JOIN log_queue AS queue ON queue.event_id = events.id AND queue.ordinal = events.ordinal

@@ -90,18 +90,19 @@ class LogWatch:
         self, connection: Connection, size: int, marked: Checkpoint | None, newest: StoredCheckpoint | None
     ) -> Reason | None:
         """Return why the log is not an extension of what was published, or None."""
-        if marked is None:
-            return None if newest is None else "watermark-missing"
-        if marked.size > size:
+        if marked is None and newest is not None:
+            return "watermark-missing"
+        published = [] if marked is None else [marked]
+        if any(one.size > size for one in published):
             return "rewound"
-        published = [marked]
         try:
-            if newest is not None and newest.size > marked.size:
+            if newest is not None and marked is not None and newest.size > marked.size:
                 # Another replica, with a mark of its own, has published more than ours has seen.
                 published.append(self._key.open(newest.note))
             for one in published:
                 if one.size > size or await log_tree.root_at(connection, one.size) != one.root:
                     return "forked"
+            await log_tree.root_at(connection, size)
         except LogDamaged:
             return "damaged"
         except CheckpointFlaw:

@@ -10,6 +10,7 @@ numbered, signed or applied, until `python -m app.workflow.log_recovery` was run
 """
 
 import asyncio
+from typing import Final
 
 import psycopg
 
@@ -30,6 +31,9 @@ from app.storage.session import Session
 from app.storage.watermark import Watermark, WatermarkUnreadable, WatermarkUnwritable
 from app.workflow.log_state import LogState
 from app.workflow.log_watch import WORK_SECONDS, Lead, LogWatch, Look
+
+EXPECTED: Final = (psycopg.Error, DatabaseUnavailable, FencedOff, LogChanged, LogDamaged)
+"""What ends a session of the log in the ordinary course of outages and changes of the sequencer."""
 
 
 class Sequencer:
@@ -52,9 +56,12 @@ class Sequencer:
                 try:
                     async with self._database.session("log") as session:
                         await self._serve(session)
-                except (psycopg.Error, DatabaseUnavailable, FencedOff, LogChanged, LogDamaged) as error:
+                except EXPECTED as error:
                     metrics.LOG_SESSIONS_ENDED.inc()
                     logging.get().warning("log_session_ended", error=type(error).__name__)
+                except Exception as error:  # noqa: BLE001 - reads go on, whatever is wrong with the log
+                    metrics.LOG_SESSIONS_ENDED.inc()
+                    logging.get().error("log_session_failed", error=type(error).__name__)
             self._state.doubt()
             await asyncio.sleep(self._policy.batch_seconds)
 

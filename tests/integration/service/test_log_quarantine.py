@@ -22,8 +22,12 @@ async def grown(log: Log, size: int) -> None:
     await eventually(lambda: log.newest() >= size, within_seconds=10)
 
 
-async def quarantined(state: LogState) -> None:
-    await eventually(lambda: state.is_quarantined, within_seconds=5)
+async def quarantined(log: Log, state: LogState) -> None:
+    """Wait until the replica knows, and all others can."""
+    await eventually(lambda: state.is_quarantined, within_seconds=10)
+    await eventually(
+        lambda: log.rows("SELECT count(*) FROM log_quarantine WHERE lifted_at IS NULL") == [(1,)], within_seconds=5
+    )
 
 
 async def rewound(log: Log) -> None:
@@ -56,13 +60,18 @@ def drop_node(log: Log) -> None:
         connection.execute("DELETE FROM log_nodes WHERE level = 2")
 
 
+def add_entry_without_nodes(log: Log) -> None:
+    with log.as_superuser() as connection:
+        connection.execute("INSERT INTO log_entries VALUES (5, gen_random_uuid(), sha256('x'), now(), now())")
+
+
 async def test_after_a_restore_nothing_is_signed_and_the_mark_stays(the_log: Log) -> None:
     await rewound(the_log)
     mark = (the_log.folder / "watermark").read_bytes()
 
     async with sequencing(the_log) as one, sequencing(the_log, name="replica-2") as two:
-        await quarantined(one.state)
-        await quarantined(two.state)
+        await quarantined(the_log, one.state)
+        await quarantined(the_log, two.state)
         the_log.add("proposal-created")
         await eventually(lambda: one.state.unsequenced == 1, within_seconds=5)
 
@@ -86,7 +95,7 @@ async def test_a_restore_under_a_running_sequencer_is_noticed_too(the_log: Log) 
         the_log.add(*["proposal-created"] * 5)
         await grown(the_log, 10)
         the_log.restore()
-        await quarantined(replica.state)
+        await quarantined(the_log, replica.state)
         assert the_log.newest() == 5
 
 
@@ -102,7 +111,7 @@ async def test_a_restored_log_that_grew_as_far_again_is_a_fork(the_log: Log) -> 
     the_log.mark.path.write_bytes(mark)
 
     async with sequencing(the_log) as replica:
-        await quarantined(replica.state)
+        await quarantined(the_log, replica.state)
 
     assert the_log.rows("SELECT reason, watermark_size FROM log_quarantine") == [("forked", 10)]
 
@@ -115,8 +124,9 @@ async def test_a_restored_log_that_grew_as_far_again_is_a_fork(the_log: Log) -> 
         (lambda log: log.mark.path.write_bytes(note("other.example/log", 3)), "watermark-unreadable"),
         (lambda log: log.mark.path.write_bytes(note(ORIGIN, 3)), "forked"),
         (drop_node, "damaged"),
+        (add_entry_without_nodes, "damaged"),
     ],
-    ids=["no mark", "no checkpoint in it", "another log's", "another root", "a node is gone"],
+    ids=["no mark", "no checkpoint in it", "another log's", "another root", "a node is gone", "nodes never came"],
 )
 async def test_what_cannot_be_compared_is_not_believed(the_log: Log, ruin: Callable[[Log], None], reason: str) -> None:
     the_log.add("genesis", *["proposal-created"] * 4)
@@ -125,7 +135,7 @@ async def test_what_cannot_be_compared_is_not_believed(the_log: Log, ruin: Calla
     ruin(the_log)
 
     async with sequencing(the_log) as replica:
-        await quarantined(replica.state)
+        await quarantined(the_log, replica.state)
         assert replica.state.quarantine is not None
         assert replica.state.quarantine.reason == reason
 
@@ -136,7 +146,7 @@ async def test_after_recovery_the_log_goes_on_and_says_what_was_lost(the_log: Lo
     await rewound(the_log)
     lost = the_log.mark.path.read_text()
     async with sequencing(the_log) as replica:
-        await quarantined(replica.state)
+        await quarantined(the_log, replica.state)
         assert recovery(the_log, "status").returncode == 1
 
         done = recover(the_log)
@@ -160,7 +170,7 @@ async def test_a_log_restored_forward_leaves_quarantine_without_a_fork(the_log: 
         await grown(the_log, 5)
         mark = the_log.mark.path.read_bytes()
         the_log.mark.path.unlink()
-        await quarantined(replica.state)
+        await quarantined(the_log, replica.state)
         the_log.mark.path.write_bytes(mark)  # it was found again
 
         assert recover(the_log).returncode == 0
@@ -204,7 +214,7 @@ async def test_recovery_is_refused_on_a_log_that_was_rewritten(the_log: Log) -> 
         ("DELETE FROM log_entries WHERE index = 4", 4),
         ("UPDATE log_nodes SET hash = sha256('x') WHERE level = 2", 3),
         ("DELETE FROM log_nodes WHERE level = 1 AND number = 0", 1),
-        ("UPDATE log_checkpoints SET root = sha256('x')", 4),
+        ("UPDATE log_checkpoints SET root = sha256('x') WHERE size = 5", 4),
         ("INSERT INTO log_nodes VALUES (5, 0, sha256('x'))", 5),
     ],
 )
@@ -225,7 +235,7 @@ async def test_quarantine_is_shown_and_readiness_stays(the_log: Log) -> None:
     await rewound(the_log)
     told = replace(settings_for(the_log.server.address()), log=the_log.policy())
     async with serving(told) as client:
-        await quarantined(client.service.log)
+        await quarantined(the_log, client.service.log)
         answer = await client.http.get("/health")
         ready = await client.http.get("/health/ready")
 

@@ -25,6 +25,8 @@
     ├── TooManyVotes                  too-many-votes           409
     ├── AlreadyApplying               already-applying         409
     ├── Overtaken                     overtaken                409   the proposal moved on while we looked
+    ├── NotPublishedYet               not-published-yet        409   its entries are not all under a checkpoint
+    ├── BodyErased                    body-erased              410   what it said cannot be proven any more
     ├── BodyTooLarge                  body-too-large           413
     ├── UnsupportedMediaType          unsupported-media-type   415
     ├── InvalidProposal               invalid-proposal         422
@@ -35,6 +37,7 @@
     ├── PatchFailed                   patch-failed             422
     ├── InvalidDocument               invalid-document         422   of validators, root or genesis
     ├── InvalidBundle                 invalid-bundle           422   what a stranger is to verify
+    ├── BundleTooLarge                bundle-too-large         422   more entries than a verifier reads
     ├── BindingMismatch               binding-mismatch         422   signed well, but not what is on the ballot
     ├── BadSignature                  bad-signature            422   or an envelope that is none
     ├── WeakKey                       weak-key                 422
@@ -42,6 +45,7 @@
     ├── IdempotencyKeyReused          idempotency-key-reused   422
     ├── SimulationBusy                simulation-busy          503   every worker is taken: nothing was begun
     ├── NotFounded                    not-founded              503   there is no genesis yet
+    ├── NotAttested                   not-attested             503   no key to attest with
     ├── DatabaseUnavailable           database-unavailable     503   nothing was begun: safe to send again
     ├── OutcomeUnknown                outcome-unknown          503   COMMIT was sent, its answer never came
     │   └── OutcomeUnknownAtDeadline  outcome-unknown          504   the same, found out by our deadline
@@ -362,6 +366,40 @@ class UnsupportedMediaType(FirewallError):
     code = "unsupported-media-type"
     status = 415
     sentence = "Send application/json in UTF-8, without a content encoding."
+
+
+class NotPublishedYet(FirewallError):
+    """Not all of the proposal's entries are under a checkpoint: a bundle would prove nothing."""
+
+    code = "not-published-yet"
+    status = 409
+    sentence = "The log has not published everything about this proposal yet. Try again shortly."
+    retry_after_seconds = 1
+
+
+class BodyErased(FirewallError):
+    """Something that the bundle would have to say was erased; the log itself is whole."""
+
+    code = "body-erased"
+    status = 410
+    sentence = "Something that the bundle would say has been erased."
+
+
+class BundleTooLarge(FirewallError):
+    """More entries than a verifier reads."""
+
+    code = "bundle-too-large"
+    status = 422
+    sentence = "The bundle would have more entries than a verifier reads. Replay the log instead."
+
+
+class NotAttested(FirewallError):
+    """This service has no key to attest with, or keeps no log."""
+
+    code = "not-attested"
+    status = 503
+    sentence = "This service attests nothing."
+    retry_after_seconds = 60
 
 
 class InvalidBundle(_FlawedBody):

@@ -12,9 +12,12 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from app import log, metrics
+from app.api import bundles as api_bundles
 from app.api import problems, reference
 from app.api import proposals as api_proposals
 from app.api import targets as api_targets
+from app.api.attestations import AttestationsController
+from app.api.bundles import BundlesController
 from app.api.dependencies import authentication
 from app.api.health import Checks, HealthController
 from app.api.log import LogController
@@ -28,10 +31,13 @@ from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, R
 from app.sandbox.pool import SandboxPool
 from app.security import derived_keys
 from app.security.api_keys import Authenticator
+from app.security.signatures import PrivateKey
 from app.settings import Settings
 from app.storage.database import Database, Signals
 from app.storage.events import Events
 from app.storage.schema import SchemaCheck
+from app.workflow.attestation import Attestations
+from app.workflow.bundles import Bundles
 from app.workflow.intake import Proposals
 from app.workflow.log_reading import LogReading
 from app.workflow.log_state import LogState
@@ -41,8 +47,8 @@ from app.workflow.targets import Targets
 
 VERSION: Final = "0.1.0"
 REQUEST_ID_BYTES: Final = 12
-CONTROLLERS: Final = (ProposalsController, TargetsController, LogController)
-BODIES: Final = (*api_proposals.BODIES, *api_targets.BODIES)
+CONTROLLERS: Final = (ProposalsController, TargetsController, AttestationsController, BundlesController, LogController)
+BODIES: Final = (*api_proposals.BODIES, *api_targets.BODIES, *api_bundles.BODIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,20 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
     )
     sandbox = SandboxPool()
     authenticator = Authenticator(database, settings.keys, clock=clock)
-    litestar = _litestar(settings, _stages(settings, database, sandbox, log_state), checks, authenticator)
+    attestations = Attestations(
+        database,
+        log_state,
+        key=None if settings.service_seed is None else PrivateKey(settings.service_seed.reveal()),
+        origin=None if settings.log is None else settings.log.origin,
+        clock=clock,
+    )
+    background.append(attestations.run)
+    stages = {
+        **_stages(settings, database, sandbox, log_state),
+        "attestations": attestations,
+        "bundles": Bundles(database, attestations, sandbox),
+    }
+    litestar = _litestar(settings, stages, checks, authenticator)
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
     metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)

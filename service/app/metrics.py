@@ -109,6 +109,7 @@ WAITING_ROOM_WAITERS = Gauge("firewall_waiting_room_waiters", "Requests that wai
 WAITING_ROOM_REFUSALS = Counter(
     "firewall_waiting_room_refusals_total", "Requests refused because the database is gone.", ("reason",)
 )
+ATTESTATION_FAILURES = Counter("firewall_attestation_failures_total", "Attestations that could not be made or renewed.")
 LOG_STATUS = Gauge("firewall_log_status", "1 for what this replica does with the log.", ("status",))
 LOG_QUARANTINED = Gauge(
     "firewall_log_quarantined", "1 while the log in the database does not extend what was published."

@@ -4,6 +4,7 @@ Raw bytes that no schema can describe (bad UTF-8, broken HTTP) are in the tables
 """
 
 import asyncio
+import hashlib
 import secrets
 import threading
 import time
@@ -23,9 +24,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.main import Service
-from app.settings import DatabasePolicy
+from app.settings import DatabasePolicy, Secret
 from tests.integration.service.logged import Log
 from tests.integration.service.running import PROPOSAL, Server, eventually, serving, settings_for
+from tests.unit.service.electorate import ORIGIN
+from tests.unit.service.founding import founded
 
 pytestmark = pytest.mark.integration
 
@@ -69,15 +72,18 @@ class OneLoop:
 
 @pytest.fixture(scope="module")
 def api(server: Server, editor_key: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    log = Log(server, tmp_path_factory.mktemp("log"))
-    log.add("genesis")
+    folder = tmp_path_factory.mktemp("log")
+    log = Log(server, folder)
+    (folder / "genesis.json").write_bytes(founded("ada", "bob").encode())
+    assert server.command("app.genesis", "install", str(folder / "genesis.json")).returncode == 0
     loop = asyncio.new_event_loop()
     ready: list[Service] = []
     stop = asyncio.Event()
 
     async def run() -> None:
         policy = settings_for(server.address(), DatabasePolicy(), request_deadline_seconds=10)
-        async with serving(replace(policy, log=log.policy())) as client:
+        keeps = log.policy(seed=seed("log"), origin=ORIGIN)
+        async with serving(replace(policy, log=keeps, service_seed=seed("service"))) as client:
             await eventually(lambda: log.newest() == 1, within_seconds=10)
             ready.append(client.service)
             await stop.wait()
@@ -98,6 +104,11 @@ def api(server: Server, editor_key: str, tmp_path_factory: pytest.TempPathFactor
     thread.join(10)
 
 
+def seed(name: str) -> Secret:
+    """The seed of the founding's key of that name."""
+    return Secret(hashlib.sha256(name.encode()).digest())
+
+
 OPERATIONS = (
     "POST /api/v1/proposals",
     "GET /api/v1/proposals",
@@ -110,6 +121,8 @@ OPERATIONS = (
     "GET /api/v1/log/proofs/consistency",
     "GET /api/v1/proposals/{proposal_id}/events",
     "POST /api/v1/proposals/{proposal_id}/withdrawal",
+    "GET /api/v1/proposals/{proposal_id}/bundle",
+    "POST /api/v1/verifications",
     "POST /api/v1/targets",
     "GET /api/v1/targets",
     "GET /api/v1/targets/{target}",
@@ -117,6 +130,7 @@ OPERATIONS = (
     "GET /api/v1/targets/{target}/snapshots",
     "GET /api/v1/targets/{target}/snapshots/{version}",
     "PUT /api/v1/targets/{target}/freeze",
+    "GET /api/v1/targets/{target}/attestation",
     "GET /health",
     "GET /health/live",
     "GET /health/ready",

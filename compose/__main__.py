@@ -13,10 +13,7 @@ from compose.settings import REPOSITORY
 NOT_UP = 3
 """Exit code of `status` when nothing is up, as systemctl has it."""
 
-_PROPOSAL = (
-    '{"target": "support-agent", "base_version": 0, "rationale": "try it",'
-    ' "patch": [{"op": "add", "path": "/tone", "value": "calm"}]}'
-)
+_PATCH = '[{"op": "replace", "path": "/budgets/tokens", "value": 2000}]'
 
 
 @click.group()
@@ -91,7 +88,8 @@ stop       ./justw down
 Propose:
   curl -sS {state.address}/api/v1/proposals -H @{headers} \\
     -H 'Content-Type: application/json' -H "Idempotency-Key: $(date +%s%N)" \\
-    -d '{_PROPOSAL}'
+    -d '{{"target": "{state.target}", "base_version": 1, "base_digest": "{state.digest}",
+         "rationale": "try it", "patch": {_PATCH}}}'
 List:
   curl -sS '{state.address}/api/v1/proposals?limit=10' -H @{headers}"""
     )

@@ -52,6 +52,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ports: Ports = Ports()
     failure: str = ""
     """Why it did not come up."""
+    target: str = ""
+    """A governed document to try things on, at version 1."""
+    digest: str = ""
+    """Of that version."""
 
 
 class Home:
@@ -206,7 +210,16 @@ async def hold(home: Home, *, profile: str, service_path: Path) -> int:
     try:
         async with Stack.start(spec, progress=progress) as stack:
             write_secret(home.headers, f"X-API-Key: {stack.api_key()}\n")
-            home.write(msgspec.structs.replace(known, address=stack.address, ports=ports))
+            first = stack.gate.quiet_targets[0] if stack.gate else None
+            home.write(
+                msgspec.structs.replace(
+                    known,
+                    address=stack.address,
+                    ports=ports,
+                    target=first.name if first else "",
+                    digest=first.digest if first else "",
+                )
+            )
             await asked_to_end.wait()
     except (PartFailed, MissingProgram) as problem:
         home.write(msgspec.structs.replace(known, failure=str(problem)))

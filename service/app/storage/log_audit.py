@@ -1,7 +1,7 @@
 """The whole log hashed anew from its leaves: what a check of a few nodes cannot see (FM15).
 
-Reads everything, in order, in portions; some 100,000 entries a second. For the recovery command and for audits, never
-in a request.
+Reads everything, in order, in portions; some 15,000 entries a second on two cores. For the recovery command and for
+audits, never in a request.
 """
 
 from collections.abc import AsyncIterator

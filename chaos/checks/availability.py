@@ -93,8 +93,8 @@ def budget_is_kept(*, share_max: float, requests_min: int = 200) -> WindowCheck:
             f"{found.bad} of {found.valid} requests bad in {seconds(end - start)}, {found.bad_seconds} bad seconds: "
             f"{spent.budget_share:.2%} of the budget, {share_max:.2%} allowed"
         )
-        rows = found.first_bad.rows if found.first_bad else ()
-        return (passed if spent.budget_share <= share_max else failed)(told, rows)
+        cited = found.first_bad or next(one for one in history if one.intended >= start)
+        return (passed if spent.budget_share <= share_max else failed)(told, cited.rows)
 
     return judge
 

@@ -53,7 +53,10 @@ def test_refusals_that_are_the_clients_doing_cost_nothing(recording: Recording) 
     recording.traffic(10, 40)
     recording.traffic(10, 40, kind="reuse", answer="fail", status=422)
 
-    assert budget_is_kept(share_max=0.0)(recording.case(), WINDOW).verdict is Verdict.PASS
+    finding = budget_is_kept(share_max=0.0)(recording.case(), WINDOW)
+
+    assert finding.verdict is Verdict.PASS
+    assert finding.evidence  # without a reference a proof counts for nothing
 
 
 def test_without_traffic_the_budget_is_unknown(recording: Recording) -> None:

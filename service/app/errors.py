@@ -35,6 +35,7 @@
     ├── InvalidPolicySet              invalid-policy-set       422
     ├── InvalidCorpus                 invalid-corpus           422
     ├── PatchFailed                   patch-failed             422
+    ├── Unconstitutional              unconstitutional         422   whoever approved it
     ├── InvalidDocument               invalid-document         422   of validators, root or genesis
     ├── InvalidBundle                 invalid-bundle           422   what a stranger is to verify
     ├── BundleTooLarge                bundle-too-large         422   more entries than a verifier reads
@@ -65,11 +66,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """One thing wrong with a body: where (JSON pointer), a stable code, a public sentence."""
+    """One thing wrong with a body: where (JSON pointer), a stable code, a public sentence.
+
+    Of an expression in a policy set also which rule, line and column (from 1; 0 is the expression as a whole).
+    """
 
     pointer: str
     code: str
     message: str
+    rule: str | None = None
+    line: int | None = None
+    column: int | None = None
 
 
 class FirewallError(Exception):
@@ -419,6 +426,14 @@ class InvalidDocument(_FlawedBody):
 
     def __init__(self, flaws: Sequence[Flaw] = ()) -> None:
         super().__init__(flaws)
+
+
+class Unconstitutional(_FlawedBody):
+    """The change of a governing document is one that nobody can allow."""
+
+    code = "unconstitutional"
+    status = 422
+    sentence = "The constitution does not allow this change."
 
 
 class BindingMismatch(_FlawedBody):

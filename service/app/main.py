@@ -13,17 +13,21 @@ from litestar.types import ASGIApp
 
 from app import log, metrics
 from app.api import bundles as api_bundles
+from app.api import governance as api_governance
 from app.api import problems, reference
 from app.api import proposals as api_proposals
 from app.api import targets as api_targets
+from app.api import votes as api_votes
 from app.api.attestations import AttestationsController
 from app.api.bundles import BundlesController
 from app.api.dependencies import authentication
+from app.api.governance import PoliciesController, RootController, ValidatorsController
 from app.api.health import Checks, HealthController
 from app.api.log import LogController
 from app.api.middleware import Observed
 from app.api.proposals import HttpLimits, ProposalsController
 from app.api.targets import TargetsController
+from app.api.votes import VotesController
 from app.migrations.catalogue import Comparison
 from app.resilience.deadline import Clock
 from app.resilience.lag import LoopLag
@@ -31,24 +35,47 @@ from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, R
 from app.sandbox.pool import SandboxPool
 from app.security import derived_keys
 from app.security.api_keys import Authenticator
+from app.security.challenges import Challenges
 from app.security.signatures import PrivateKey
 from app.settings import Settings
 from app.storage.database import Database, Signals
 from app.storage.events import Events
+from app.storage.governance import Documents
 from app.storage.schema import SchemaCheck
 from app.workflow.attestation import Attestations
 from app.workflow.bundles import Bundles
 from app.workflow.intake import Proposals
 from app.workflow.log_reading import LogReading
 from app.workflow.log_state import LogState
+from app.workflow.plans import Plans
 from app.workflow.reading import ProposalReader
+from app.workflow.rulebook import Rulebook
 from app.workflow.sequencer import Sequencer
+from app.workflow.simulation import Simulator
 from app.workflow.targets import Targets
+from app.workflow.validator_keys import ValidatorKeys
+from app.workflow.votes import Votes
 
 VERSION: Final = "0.1.0"
 REQUEST_ID_BYTES: Final = 12
-CONTROLLERS: Final = (ProposalsController, TargetsController, AttestationsController, BundlesController, LogController)
-BODIES: Final = (*api_proposals.BODIES, *api_targets.BODIES, *api_bundles.BODIES)
+CONTROLLERS: Final = (
+    ProposalsController,
+    VotesController,
+    TargetsController,
+    PoliciesController,
+    ValidatorsController,
+    RootController,
+    AttestationsController,
+    BundlesController,
+    LogController,
+)
+BODIES: Final = (
+    *api_proposals.BODIES,
+    *api_votes.BODIES,
+    *api_targets.BODIES,
+    *api_governance.BODIES,
+    *api_bundles.BODIES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +211,24 @@ def _provide(part: object) -> Provide:
 def _stages(settings: Settings, database: Database, sandbox: SandboxPool, log_state: LogState) -> Mapping[str, object]:
     pepper = settings.keys.pepper
     events = Events(actor_key=derived_keys.actor_key(pepper), random=secrets.token_bytes)
+    documents = Documents()
+    challenges = Challenges(derived_keys.challenge_key(pepper))
+    simulator = Simulator(
+        database, events, documents, sandbox, replica=settings.http.replica, random=secrets.token_bytes
+    )
     return {
         "limits": HttpLimits(
             body_bytes_max=settings.http.body_bytes_max,
             cursor_key=derived_keys.cursor_key(pepper),
         ),
-        "intake": Proposals(database, events, random=secrets.token_bytes),
+        "intake": Proposals(database, events, random=secrets.token_bytes, rehearsal=simulator),
         "reader": ProposalReader(database),
         "governed": Targets(database, events, check=sandbox),
         "log": LogReading(database, log_state),
+        "plans": Plans(database),
+        "votes": Votes(database, events, documents, random=secrets.token_bytes),
+        "rulebook": Rulebook(database, documents, sandbox),
+        "validator_keys": ValidatorKeys(database, events, documents, challenges),
     }
 
 

@@ -18,6 +18,23 @@ LOG_OPERATIONS: Final = (
     "log_quarantine",
     "log_read",
 )
+GOVERNANCE_OPERATIONS: Final = (
+    "simulation_lease",
+    "simulation_conclude",
+    "simulation_inputs",
+    "simulation_get",
+    "ballot_get",
+    "vote_cast",
+    "vote_revoke",
+    "vote_list",
+    "janitor_look",
+    "janitor_step",
+    "governance_get",
+    "validators_get",
+    "key_challenge",
+    "key_register",
+    "key_revoke",
+)
 DB_OPERATIONS: Final = (
     "proposal_create",
     "proposal_dry_run",
@@ -35,6 +52,7 @@ DB_OPERATIONS: Final = (
     "api_key_find",
     "health_probe",
     *LOG_OPERATIONS,
+    *GOVERNANCE_OPERATIONS,
 )
 CONNECT_OUTCOMES: Final = (
     "connected",

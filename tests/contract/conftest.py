@@ -1,5 +1,14 @@
 """The service in this process with a real PostgreSQL behind it, as the integration tests run it."""
 
-from tests.integration.service.running import editor_key, server
+import pytest
 
-__all__ = ["editor_key", "server"]
+from tests.integration.service.running import Server, server
+
+
+@pytest.fixture(scope="session")
+def editor_key(server: Server) -> str:
+    """A key that reaches past the roles of every route but the admin's."""
+    return server.key("editor", "validator")
+
+
+__all__ = ["server"]

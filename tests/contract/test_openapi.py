@@ -25,10 +25,10 @@ from schemathesis.specs.openapi.checks import (
 
 from app.main import Service
 from app.settings import DatabasePolicy, Secret
+from tests.integration.service.gate import found
 from tests.integration.service.logged import Log
 from tests.integration.service.running import PROPOSAL, Server, eventually, serving, settings_for
 from tests.unit.service.electorate import ORIGIN
-from tests.unit.service.founding import founded
 
 pytestmark = pytest.mark.integration
 
@@ -74,8 +74,7 @@ class OneLoop:
 def api(server: Server, editor_key: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("log")
     log = Log(server, folder)
-    (folder / "genesis.json").write_bytes(founded("ada", "bob").encode())
-    assert server.command("app.genesis", "install", str(folder / "genesis.json")).returncode == 0
+    found(server, folder)
     loop = asyncio.new_event_loop()
     ready: list[Service] = []
     stop = asyncio.Event()
@@ -83,7 +82,7 @@ def api(server: Server, editor_key: str, tmp_path_factory: pytest.TempPathFactor
     async def run() -> None:
         policy = settings_for(server.address(), DatabasePolicy(), request_deadline_seconds=10)
         keeps = log.policy(seed=seed("log"), origin=ORIGIN)
-        async with serving(replace(policy, log=keeps, service_seed=seed("service"))) as client:
+        async with serving(replace(policy, log=keeps, service_seed=seed("service")), simulates=True) as client:
             await eventually(lambda: log.newest() >= 1, within_seconds=10)
             ready.append(client.service)
             await stop.wait()
@@ -131,6 +130,19 @@ OPERATIONS = (
     "GET /api/v1/targets/{target}/snapshots/{version}",
     "PUT /api/v1/targets/{target}/freeze",
     "GET /api/v1/targets/{target}/attestation",
+    "GET /api/v1/proposals/{proposal_id}/simulation",
+    "GET /api/v1/proposals/{proposal_id}/ballot",
+    "GET /api/v1/proposals/{proposal_id}/votes",
+    "POST /api/v1/proposals/{proposal_id}/votes",
+    "POST /api/v1/proposals/{proposal_id}/votes/{vote_id}/revocation",
+    "GET /api/v1/policies",
+    "GET /api/v1/policies/{version}",
+    "POST /api/v1/policies/check",
+    "GET /api/v1/root",
+    "GET /api/v1/validators",
+    "POST /api/v1/validators/{validator}/key-challenges",
+    "POST /api/v1/validators/{validator}/keys",
+    "POST /api/v1/validators/{validator}/keys/{keyid}/revocation",
     "GET /health",
     "GET /health/live",
     "GET /health/ready",

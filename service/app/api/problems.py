@@ -4,6 +4,7 @@
 versions, stack traces. All 401 are equal byte for byte but for the request id: nobody learns which part was wrong.
 """
 
+import dataclasses
 import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -38,12 +39,15 @@ SENTENCES: Final[Mapping[str, str]] = {
 MESSAGE_CHARACTERS_MAX: Final = 200
 
 
-class FlawDocument(msgspec.Struct, frozen=True):
-    """One thing wrong with a body: where, as a JSON pointer, and what."""
+class FlawDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing wrong with a body: where, as a JSON pointer, and what; of a rule's expression also line and column."""
 
     pointer: str
     code: str
     message: str
+    rule: str | None = None
+    line: int | None = None
+    column: int | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -70,7 +74,7 @@ def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], 
         instance=f"urn:amgf:request:{request_id}",
         code=error.code,
         request_id=request_id,
-        errors=[FlawDocument(flaw.pointer, flaw.code, flaw.message) for flaw in error.flaws],
+        errors=[FlawDocument(**dataclasses.asdict(flaw)) for flaw in error.flaws],
         retry_after=error.retry_after_seconds,
     )
     headers = {"content-type": MEDIA_TYPE}

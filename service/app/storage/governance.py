@@ -33,7 +33,7 @@ LOCK_KEY: Final = 0x616D67660001
 SHARE: Final = "SELECT pg_advisory_xact_lock_shared(%s)"
 EXCLUDE: Final = "SELECT pg_advisory_xact_lock(%s)"
 PINS: Final = "SELECT name, version, digest FROM targets WHERE name = ANY(%s)"
-CONTENT: Final = "SELECT content FROM snapshots WHERE target = %s AND version = %s"
+CONTENT: Final = "SELECT version, digest, content FROM snapshots WHERE target = %s AND version = %s"
 
 PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     ROOT: root.parse,
@@ -90,6 +90,12 @@ async def read_pins(connection: Connection) -> Pins:
     return Pins(found[ROOT], found[POLICIES], found[VALIDATORS], found[CORPUS])
 
 
+async def content(connection: Connection, target: str, version: int) -> tuple[int, str, bytes] | None:
+    """Return version, digest and canonical content of a governing document at one version."""
+    row = await (await connection.execute(CONTENT, [target, version])).fetchone()
+    return None if row is None else (row[0], row[1], bytes(row[2]))
+
+
 class Documents:
     """Reads governance documents and remembers the last `VERSIONS_KEPT` of them."""
 
@@ -115,10 +121,10 @@ class Documents:
         """Return a document as plain JSON, which nobody may change, and as what it means."""
         kept = self._kept.get((target, pin))
         if kept is None:
-            row = await (await connection.execute(CONTENT, [target, pin.version])).fetchone()
-            if row is None or canonical.digest(row[0]) != pin.digest:
+            found = await content(connection, target, pin.version)
+            if found is None or canonical.digest(found[2]) != pin.digest:
                 raise LookupError(f"{target} has no version {pin.version} of that digest")
-            document = msgspec.json.decode(row[0])
+            document = msgspec.json.decode(found[2])
             kept = (document, PARSERS[target](document))
             self._kept[target, pin] = kept
         self._kept.move_to_end((target, pin))

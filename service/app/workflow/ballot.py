@@ -1,7 +1,5 @@
 """From a simulation's record to a ballot: what must hold before anybody is asked to sign."""
 
-from typing import Any
-
 import msgspec
 
 from app.core import canonical, simulation, statement
@@ -11,13 +9,15 @@ from app.sandbox.result import SandboxResult
 from app.storage.governance import Rules
 from app.storage.proposals import StoredProposal
 from app.storage.simulations import StoredSimulation
+from app.workflow import governing
 
 
-def flaw_of(proposal: StoredProposal, found: SandboxResult, record: dict[str, Any]) -> str | None:
+def flaw_of(proposal: StoredProposal, base: bytes, found: SandboxResult, rules: Rules) -> str | None:
     """Return why a record decides nothing, or None.
 
     What the sandbox says is believed only as far as it says what it must: the governance tier is forced here again.
     """
+    record = found.document()
     verdict = record["verdict"]
     if verdict == simulation.INCONCLUSIVE:
         return str(next((reason["code"] for reason in record["reasons"]), "inconclusive"))
@@ -27,7 +27,8 @@ def flaw_of(proposal: StoredProposal, found: SandboxResult, record: dict[str, An
         return "tier-not-forced"
     if found.after is None or canonical.digest(found.after) != record["result_digest"]:
         return "result-missing"
-    return None
+    flaws = governing.flaws_of(proposal.target, proposal.kind, base, found.after, rules=rules, at=proposal.created_at)
+    return f"unconstitutional:{flaws[0].code}" if flaws else None
 
 
 def ballot_of(proposal: StoredProposal, stored: StoredSimulation, rules: Rules, *, tier: Tier, nonce: str) -> Ballot:

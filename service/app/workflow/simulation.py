@@ -41,7 +41,8 @@ UNSTORED: Final = "00000000-0000-0000-0000-000000000000"
 """The proposal's id in the inputs of a dry run."""
 
 NEXT: Final = """
-    SELECT id, clock_timestamp() FROM proposals WHERE state = 'pending' AND expires_at > now()
+    SELECT id, clock_timestamp() FROM proposals
+    WHERE state = 'pending' AND base_digest IS NOT NULL AND expires_at > now()
     ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"""
 
 
@@ -51,16 +52,20 @@ class Lease:
 
     proposal: StoredProposal
     pins: Pins
+    base: bytes
     inputs: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DryRun:
-    """What a proposal would do, had it been stored. `quorum_rule` is None when it would be denied."""
+class DryRun(msgspec.Struct, frozen=True):
+    """What a proposal would do, had it been stored: a simulation, or the reason why there is none.
 
-    record: dict[str, Any]
-    simulation_digest: str
+    `quorum_rule`: who would have to agree; null when it would be denied.
+    """
+
+    simulation: dict[str, Any] | None
+    simulation_digest: str | None
     quorum_rule: dict[str, Any] | None
+    inconclusive: str | None
 
 
 class Simulator:
@@ -116,7 +121,8 @@ class Simulator:
         if taken is None:
             return None
         proposal, parts = taken
-        return Lease(proposal=proposal, pins=parts.rules.pins, inputs=await asyncio.to_thread(parts.inputs))
+        inputs = await asyncio.to_thread(parts.inputs)
+        return Lease(proposal=proposal, pins=parts.rules.pins, base=parts.base.content, inputs=inputs)
 
     async def conclude(self, lease: Lease, found: SandboxResult | Inconclusive, *, deadline: Deadline) -> None:
         """Write what a simulation found, in one transaction.
@@ -146,7 +152,7 @@ class Simulator:
 
     async def dry_run(
         self, content: dict[str, Any], *, proposal_digest: str, proposer: str, deadline: Deadline
-    ) -> DryRun | Inconclusive:
+    ) -> DryRun:
         """Simulate a proposal that is not stored, and store nothing.
 
         Raises:
@@ -168,11 +174,11 @@ class Simulator:
         inputs = await asyncio.to_thread(parts.inputs)
         found = await self._pool.simulate_twice(inputs, deadline_seconds=deadline.remaining_seconds())
         if isinstance(found, Inconclusive):
-            return found
+            return DryRun(simulation=None, simulation_digest=None, quorum_rule=None, inconclusive=found.reason)
         record = found.document()
         allowed = record["verdict"] == simulation.ALLOW
         rule = parts.rules.policies.quorum_rule_record(Tier(record["tier"])) if allowed else None
-        return DryRun(record=record, simulation_digest=found.digest, quorum_rule=rule)
+        return DryRun(simulation=record, simulation_digest=found.digest, quorum_rule=rule, inconclusive=None)
 
     async def _simulate(self, inputs: bytes) -> SandboxResult | Inconclusive:
         try:
@@ -186,7 +192,8 @@ class Simulator:
         rules = await self._documents.rules(connection, pins)
         base = await read_base(connection, proposal.target, proposal.base_version)
         if base is None:
-            raise LookupError("a proposal's target and base version exist")
+            await self._move(connection, proposal, State.STALE, {"winner": None, "version": 0})
+            return None
         if base.current_version != proposal.base_version:
             await self._move(
                 connection, proposal, State.STALE, {"winner": base.winner, "version": base.current_version}
@@ -214,7 +221,7 @@ class Simulator:
 
     async def _concluded(self, connection: Connection, lease: Lease, found: SandboxResult, rules: Rules) -> None:
         proposal, record = lease.proposal, found.document()
-        flaw = flaw_of(proposal, found, record)
+        flaw = flaw_of(proposal, lease.base, found, rules)
         if flaw is not None:
             await return_or_fail(connection, self._events, proposal, reason=flaw, is_final=True, record=record)
             return

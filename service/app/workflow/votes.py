@@ -6,16 +6,15 @@ rule met takes the step (transitions 7, 8 and 9). The tally is taken at the inst
 has the log computes the same record.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
-from psycopg import errors
 
-from app.core import canonical, strict_json, votes
 from app.core import envelope as dsse
+from app.core import votes
 from app.core.envelope import Envelope
 from app.core.events import Draft
 from app.core.identifiers import RANDOM_BYTES, Principal, ProposalId, uuid7
@@ -26,24 +25,21 @@ from app.errors import (
     AlreadyApplying,
     BallotClosed,
     BallotSuperseded,
-    IdempotencyInProgress,
-    IdempotencyKeyReused,
     NotFound,
     NotSimulated,
     TooManyVotes,
 )
 from app.resilience.deadline import Deadline
 from app.security.signatures import verify
-from app.storage import ballot_box, governance, idempotency, proposals
+from app.storage import ballot_box, governance, proposals
 from app.storage.ballot_box import StoredVote, VoteId
 from app.storage.connection import Connection
 from app.storage.database import Database
 from app.storage.events import Events, clock
 from app.storage.governance import Documents, Rules
-from app.storage.idempotency import Answer, Scope
 from app.storage.proposals import StoredProposal
 from app.workflow import quorum
-from app.workflow.attempts import Outcome
+from app.workflow.attempts import Attempt, Attempts, Effect, Outcome
 
 ROUTE: Final = "/api/v1/proposals"
 CREATED: Final = 201
@@ -83,6 +79,7 @@ class VoteReceipt(msgspec.Struct, frozen=True):
 
     vote: VoteRecord
     state: str
+    epoch: int
     tally: dict[str, Any] | None
 
 
@@ -93,13 +90,12 @@ class Votes:
         self, database: Database, events: Events, documents: Documents, *, random: Callable[[int], bytes]
     ) -> None:
         self._database = database
+        self._attempts = Attempts(database)
         self._events = events
         self._documents = documents
         self._random = random
 
-    async def cast(
-        self, proposal_id: ProposalId, body: bytes, *, key: str, principal: Principal, deadline: Deadline
-    ) -> Outcome:
+    async def cast(self, proposal_id: ProposalId, body: bytes, attempt: Attempt, *, deadline: Deadline) -> Outcome:
         """Store a vote once, however often it is sent, and take the step that follows from it.
 
         Raises:
@@ -111,22 +107,15 @@ class Votes:
             OutcomeUnknown: it may have been done.
         """
         envelope = dsse.decode(body)
-        scope = Scope(principal=principal, method="POST", route=f"{ROUTE}/{proposal_id}/votes", key=key)
 
-        async def effect(connection: Connection) -> Done:
-            return await self._cast(connection, proposal_id, envelope, principal)
+        async def work(connection: Connection, now: datetime) -> Effect:
+            del now  # Older than the lock that everything here waits for.
+            return _effect(await self._cast(connection, proposal_id, envelope, attempt))
 
-        return await self._once("vote_cast", scope, body, effect, deadline=deadline)
+        return await self._attempts.once("vote_cast", attempt, work, deadline=deadline)
 
     async def revoke(
-        self,
-        proposal_id: ProposalId,
-        vote_id: UUID,
-        body: bytes,
-        *,
-        key: str,
-        principal: Principal,
-        deadline: Deadline,
+        self, proposal_id: ProposalId, vote_id: UUID, body: bytes, attempt: Attempt, *, deadline: Deadline
     ) -> Outcome:
         """Take a vote back; an approval that rested on it is lost (transition 9).
 
@@ -136,13 +125,12 @@ class Votes:
             And what `cast` raises.
         """
         envelope = dsse.decode(body)
-        route = f"{ROUTE}/{proposal_id}/votes/{vote_id}/revocation"
-        scope = Scope(principal=principal, method="POST", route=route, key=key)
 
-        async def effect(connection: Connection) -> Done:
-            return await self._revoke(connection, proposal_id, vote_id, envelope, principal)
+        async def work(connection: Connection, now: datetime) -> Effect:
+            del now
+            return _effect(await self._revoke(connection, proposal_id, vote_id, envelope, attempt))
 
-        return await self._once("vote_revoke", scope, body, effect, deadline=deadline)
+        return await self._attempts.once("vote_revoke", attempt, work, deadline=deadline)
 
     async def of_proposal(
         self, proposal_id: ProposalId, *, after: UUID, limit: int, deadline: Deadline
@@ -162,49 +150,12 @@ class Votes:
         found = await self._database.read("vote_list", work, deadline=deadline)
         return [shown(vote) for vote in found]
 
-    async def _once(
-        self,
-        operation: str,
-        scope: Scope,
-        body: bytes,
-        effect: Callable[[Connection], Awaitable[Done]],
-        *,
-        deadline: Deadline,
-    ) -> Outcome:
-        fingerprint = canonical.digest(canonical.encode(strict_json.decode(body)))
-
-        async def work(connection: Connection) -> Outcome:
-            beginning = await idempotency.begin(connection, scope)
-            if beginning.earlier is not None:
-                if beginning.earlier.fingerprint != fingerprint:
-                    raise IdempotencyKeyReused
-                return Outcome(beginning.earlier, is_replay=True)
-            if not beginning.is_alone:
-                raise IdempotencyInProgress
-            status, vote, proposal, tally = await effect(connection)
-            record = None if tally is None else tally.record()
-            receipt = VoteReceipt(vote=shown(vote), state=proposal.state, tally=record)
-            answer = Answer(
-                fingerprint=fingerprint,
-                status=status,
-                location=f"{ROUTE}/{vote.proposal_id}/votes",
-                response=_encode(receipt),
-            )
-            await idempotency.record(connection, scope, answer, now=beginning.now)
-            return Outcome(answer, is_replay=False)
-
-        try:
-            return await self._database.transact(operation, work, deadline=deadline)
-        except errors.UniqueViolation:
-            # The first request committed between our look and our insert: now its answer is there.
-            return await self._database.transact(operation, work, deadline=deadline)
-
     async def _cast(
-        self, connection: Connection, proposal_id: ProposalId, envelope: Envelope, principal: Principal
+        self, connection: Connection, proposal_id: ProposalId, envelope: Envelope, attempt: Attempt
     ) -> Done:
         rules, proposal = await self._enter(connection, proposal_id)
         known = await ballot_box.by_digest(connection, envelope.digest())
-        if known is not None and known.proposal_id == proposal_id and known.principal == principal:
+        if known is not None and known.proposal_id == proposal_id and known.principal == attempt.principal:
             return KNOWN, known, proposal, None
         _require_open(proposal, envelope)
         poll = await quorum.open_poll(connection, rules, proposal)
@@ -217,17 +168,17 @@ class Votes:
             ballot_expires_at=poll.expires_at,
             electorate=rules.validators,
             proposer=proposal.principal,
-            principal=principal,
+            principal=attempt.principal,
             now=now,
             verify=verify,
             successor=poll.successor,
             revoked_keys=poll.revoked_keys,
         )
-        if await ballot_box.count_of(connection, proposal_id, proposal.epoch, principal) >= VOTES_OF_ONE_MAX:
+        if await ballot_box.count_of(connection, proposal_id, proposal.epoch, attempt.principal) >= VOTES_OF_ONE_MAX:
             raise TooManyVotes
         vote = self._to_store(checked, envelope, proposal_id, at=now)
         await ballot_box.insert(connection, vote)
-        await self._tell(connection, proposal, "vote-cast", envelope, principal, at=now)
+        await self._tell(connection, proposal, "vote-cast", envelope, attempt, at=now)
         tally = await quorum.recount(connection, poll, now=now)
         return CREATED, vote, await quorum.decide(connection, self._events, proposal, tally), tally
 
@@ -237,7 +188,7 @@ class Votes:
         proposal_id: ProposalId,
         vote_id: UUID,
         envelope: Envelope,
-        principal: Principal,
+        attempt: Attempt,
     ) -> Done:
         rules, proposal = await self._enter(connection, proposal_id)
         vote = await ballot_box.by_id(connection, proposal_id, vote_id)
@@ -252,16 +203,16 @@ class Votes:
             envelope,
             vote=quorum.verified(vote),
             electorate=rules.validators,
-            principal=principal,
+            principal=attempt.principal,
             now=now,
             verify=verify,
             successor=poll.successor,
             revoked_keys=poll.revoked_keys,
         )
         await ballot_box.revoke(
-            connection, vote, principal=principal, envelope=envelope.encode(), digest=envelope.digest(), at=now
+            connection, vote, principal=attempt.principal, envelope=envelope.encode(), digest=envelope.digest(), at=now
         )
-        await self._tell(connection, proposal, "vote-revoked", envelope, principal, at=now)
+        await self._tell(connection, proposal, "vote-revoked", envelope, attempt, at=now)
         tally = await quorum.recount(connection, poll, now=now)
         moved = await quorum.decide(connection, self._events, proposal, tally)
         return CREATED, msgspec.structs.replace(vote, revoked_at=now), moved, tally
@@ -279,13 +230,14 @@ class Votes:
         proposal: StoredProposal,
         kind: str,
         envelope: Envelope,
-        principal: Principal,
+        attempt: Attempt,
         *,
         at: datetime,
     ) -> None:
         draft = Draft(
             kind=kind,
-            principal=principal,
+            principal=attempt.principal,
+            request=attempt.request,
             body={"envelope": envelope.document()},
             target=proposal.target,
             proposal_id=proposal.id,
@@ -334,6 +286,14 @@ def shown(vote: StoredVote) -> VoteRecord:
         revoked_at=vote.revoked_at,
         envelope=msgspec.json.decode(vote.envelope),
     )
+
+
+def _effect(done: Done) -> Effect:
+    status, vote, proposal, tally = done
+    receipt = VoteReceipt(
+        vote=shown(vote), state=proposal.state, epoch=proposal.epoch, tally=None if tally is None else tally.record()
+    )
+    return Effect(status, _encode(receipt), f"{ROUTE}/{vote.proposal_id}/votes")
 
 
 def _require_open(proposal: StoredProposal, envelope: Envelope) -> None:

@@ -63,11 +63,11 @@ async def serve(told: Settings, api_socket: socket.socket, metrics_socket: socke
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with service.database, service.sandbox, asyncio.TaskGroup() as tasks:
+    async with service.database, service.sandbox, service.dispatcher, asyncio.TaskGroup() as tasks:
         await service.database.first_attempt()
         if service.refused.is_set():
             return _refuse(service)
-        beside = [tasks.create_task(run()) for run in (service.lag.watch, *service.background)]
+        beside = [tasks.create_task(run()) for run in (service.lag.watch, service.worker.run, *service.background)]
         metrics_server = _server(exposition(), told.server)
         api_server = _server(service.application, told.server)
         measuring = tasks.create_task(metrics_server.serve(sockets=[metrics_socket]))

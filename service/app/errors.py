@@ -7,6 +7,7 @@
     ├── ClientLeft                    client-left              400   nobody reads the answer
     ├── Unauthenticated               unauthenticated          401
     ├── Forbidden                     forbidden                403
+    │   ├── ApplierNotAllowed         applier-not-allowed      403
     │   ├── NotEligible               not-eligible             403   has the role, and no say in this proposal
     │   └── ProposerCannotVote        proposer-cannot-vote     403
     ├── NotFound                      not-found                404
@@ -17,7 +18,14 @@
     ├── TargetExists                  target-exists            409
     ├── TargetFrozen                  target-frozen            409
     ├── StaleBase                     stale-base               409
+    ├── AlreadyCurrent                already-current          409
+    ├── NotFrozen                     not-frozen               409
     ├── NotOpen                       not-open                 409
+    ├── NotApproved                   not-approved             409
+    ├── TimeLocked                    time-lock                409   and when it ends
+    ├── PreconditionFailed            precondition-failed      412
+    ├── PreconditionRequired          precondition-required    428
+    ├── SigningUnavailable            signing-unavailable      503
     ├── DuplicateOpen                 duplicate-open           409
     ├── NotSimulated                  not-simulated            409   there is no plan or ballot yet
     ├── BallotClosed                  ballot-closed            409   decided, expired, or taken back
@@ -293,6 +301,73 @@ class StaleBase(FirewallError):
     code = "stale-base"
     status = 409
     sentence = "The proposal's base is not the target's current version. Read it again and propose on top of that."
+
+
+class NotApproved(FirewallError):
+    """The proposal has no quorum: not yet, not any more, or it never will."""
+
+    code = "not-approved"
+    status = 409
+    sentence = "The proposal is not approved."
+
+
+class TimeLocked(FirewallError):
+    """The proposal is approved, and its tier makes everybody wait."""
+
+    code = "time-lock"
+    status = 409
+    sentence = "The time-lock of the proposal's tier has not passed."
+
+    def __init__(self, *, retry_after_seconds: float) -> None:
+        super().__init__()
+        self.retry_after_seconds = max(1, -int(-retry_after_seconds // 1))
+
+
+class PreconditionRequired(FirewallError):
+    """An application names the revision that it means."""
+
+    code = "precondition-required"
+    status = 428
+    sentence = "The header If-Match is required: the ETag of the proposal."
+
+
+class PreconditionFailed(FirewallError):
+    """The proposal has another revision than the one that was meant."""
+
+    code = "precondition-failed"
+    status = 412
+    sentence = "The proposal has changed. Read it again."
+
+
+class ApplierNotAllowed(Forbidden):
+    """Whoever proposed a change does not apply it, where the tier or its rule says so."""
+
+    code = "applier-not-allowed"
+    sentence = "The proposer does not apply this proposal; nor does nobody."
+
+
+class SigningUnavailable(FirewallError):
+    """The service was started without FIREWALL_SERVICE_KEY_FILE: it decides nothing."""
+
+    code = "signing-unavailable"
+    status = 503
+    sentence = "This service has no key to sign decisions with. Nothing was done."
+
+
+class AlreadyCurrent(FirewallError):
+    """There is nothing to go back to: the content is the current one."""
+
+    code = "already-current"
+    status = 409
+    sentence = "That version's content is the current one."
+
+
+class NotFrozen(FirewallError):
+    """The target is not frozen."""
+
+    code = "not-frozen"
+    status = 409
+    sentence = "The target is not frozen."
 
 
 class NotOpen(FirewallError):

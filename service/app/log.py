@@ -7,13 +7,16 @@ message template for the same reason.
 
 import logging
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import msgspec
 import structlog
 
 LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+FRAMES_MAX: Final = 8
 TEXT_CHARACTERS_MAX: Final = 512
 SILENT_LIBRARIES: Final = ("psycopg", "psycopg.pool", "yoyo", "yoyo.migrations")
 """These put `str(driver_exception)` into messages; we log the classes ourselves."""
@@ -43,6 +46,18 @@ def get(**facts: object) -> structlog.typing.FilteringBoundLogger:
     """Return a logger; call it at the place of use, with ids rather than objects."""
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(**facts)
     return logger
+
+
+def failure(event: str, error: BaseException, **facts: object) -> None:
+    """Log an error nobody foresaw: its class, SQLSTATE and places, never its text."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]
+    get().error(
+        event,
+        error=type(error).__name__,
+        sqlstate=getattr(error, "sqlstate", None),
+        places=[f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames],
+        **facts,
+    )
 
 
 def _in_order(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

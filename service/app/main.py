@@ -12,12 +12,14 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from app import log, metrics
+from app.api import applications as api_applications
 from app.api import bundles as api_bundles
 from app.api import governance as api_governance
 from app.api import problems, reference
 from app.api import proposals as api_proposals
 from app.api import targets as api_targets
 from app.api import votes as api_votes
+from app.api.applications import ApplicationsController, RollbacksController
 from app.api.attestations import AttestationsController
 from app.api.bundles import BundlesController
 from app.api.dependencies import authentication
@@ -25,7 +27,7 @@ from app.api.governance import PoliciesController, RootController, ValidatorsCon
 from app.api.health import Checks, HealthController
 from app.api.log import LogController
 from app.api.middleware import Observed
-from app.api.proposals import HttpLimits, ProposalsController
+from app.api.proposals import ProposalsController
 from app.api.targets import TargetsController
 from app.api.votes import VotesController
 from app.migrations.catalogue import Comparison
@@ -33,35 +35,24 @@ from app.resilience.deadline import Clock
 from app.resilience.lag import LoopLag
 from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
 from app.sandbox.pool import SandboxPool
-from app.security import derived_keys
 from app.security.api_keys import Authenticator
-from app.security.challenges import Challenges
-from app.security.signatures import PrivateKey
 from app.settings import Settings
+from app.stages import Parts, gate
 from app.storage.database import Database, Signals
-from app.storage.events import Events
-from app.storage.governance import Documents
 from app.storage.schema import SchemaCheck
-from app.workflow.attestation import Attestations
-from app.workflow.bundles import Bundles
-from app.workflow.intake import Proposals
-from app.workflow.log_reading import LogReading
+from app.workflow.delivery import Dispatcher
 from app.workflow.log_state import LogState
-from app.workflow.plans import Plans
-from app.workflow.reading import ProposalReader
-from app.workflow.rulebook import Rulebook
 from app.workflow.sequencer import Sequencer
-from app.workflow.simulation import Simulator
-from app.workflow.targets import Targets
-from app.workflow.validator_keys import ValidatorKeys
-from app.workflow.votes import Votes
+from app.workflow.worker import Worker
 
 VERSION: Final = "0.1.0"
 REQUEST_ID_BYTES: Final = 12
 CONTROLLERS: Final = (
     ProposalsController,
+    ApplicationsController,
     VotesController,
     TargetsController,
+    RollbacksController,
     PoliciesController,
     ValidatorsController,
     RootController,
@@ -72,6 +63,7 @@ CONTROLLERS: Final = (
 BODIES: Final = (
     *api_proposals.BODIES,
     *api_votes.BODIES,
+    *api_applications.BODIES,
     *api_targets.BODIES,
     *api_governance.BODIES,
     *api_bundles.BODIES,
@@ -92,6 +84,9 @@ class Service:
     log: LogState
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]]
     """Loops to run beside the server until it stops; each survives the loss of the database."""
+    worker: Worker
+    """Works beside the server, inside `sandbox` and `dispatcher`."""
+    dispatcher: Dispatcher
     refused: asyncio.Event
     """Set when the first schema seen is not ours: the service refuses to start (FM03)."""
 
@@ -143,20 +138,9 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
     )
     sandbox = SandboxPool()
     authenticator = Authenticator(database, settings.keys, clock=clock)
-    attestations = Attestations(
-        database,
-        log_state,
-        key=None if settings.service_seed is None else PrivateKey(settings.service_seed.reveal()),
-        origin=None if settings.log is None else settings.log.origin,
-        clock=clock,
-    )
-    background.append(attestations.run)
-    stages = {
-        **_stages(settings, database, sandbox, log_state),
-        "attestations": attestations,
-        "bundles": Bundles(database, attestations, sandbox),
-    }
-    litestar = _litestar(settings, stages, checks, authenticator)
+    made = gate(Parts(settings, database, sandbox, log_state, clock))
+    background.extend(made.background)
+    litestar = _litestar(settings, made.stages, checks, authenticator)
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
     metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)
@@ -173,6 +157,8 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         lag=lag,
         log=log_state,
         background=background,
+        worker=made.worker,
+        dispatcher=made.dispatcher,
         refused=refused,
     )
 
@@ -206,30 +192,6 @@ def _litestar(
 
 def _provide(part: object) -> Provide:
     return Provide(lambda: part, sync_to_thread=False)
-
-
-def _stages(settings: Settings, database: Database, sandbox: SandboxPool, log_state: LogState) -> Mapping[str, object]:
-    pepper = settings.keys.pepper
-    events = Events(actor_key=derived_keys.actor_key(pepper), random=secrets.token_bytes)
-    documents = Documents()
-    challenges = Challenges(derived_keys.challenge_key(pepper))
-    simulator = Simulator(
-        database, events, documents, sandbox, replica=settings.http.replica, random=secrets.token_bytes
-    )
-    return {
-        "limits": HttpLimits(
-            body_bytes_max=settings.http.body_bytes_max,
-            cursor_key=derived_keys.cursor_key(pepper),
-        ),
-        "intake": Proposals(database, events, random=secrets.token_bytes, rehearsal=simulator),
-        "reader": ProposalReader(database),
-        "governed": Targets(database, events, check=sandbox),
-        "log": LogReading(database, log_state),
-        "plans": Plans(database),
-        "votes": Votes(database, events, documents, random=secrets.token_bytes),
-        "rulebook": Rulebook(database, documents, sandbox),
-        "validator_keys": ValidatorKeys(database, events, documents, challenges),
-    }
 
 
 def _documented_routes(litestar: Litestar) -> list[tuple[str, str, list[int]]]:

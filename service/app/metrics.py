@@ -49,6 +49,17 @@ DB_OPERATIONS: Final = (
     "target_snapshot",
     "target_snapshots",
     "target_freeze",
+    "target_unfreeze",
+    "target_observe",
+    "proposal_apply",
+    "rollback_read",
+    "rollback_propose",
+    "application_get",
+    "application_due",
+    "application_take",
+    "application_read",
+    "application_postpone",
+    "application_fail",
     "api_key_find",
     "health_probe",
     *LOG_OPERATIONS,
@@ -153,6 +164,23 @@ SANDBOX_WORKERS_LOST = Counter(
     "firewall_sandbox_workers_lost_total", "Worker processes that were killed or died, by reason.", ("reason",)
 )
 EVENT_LOOP_LAG = Gauge("firewall_event_loop_lag_seconds", "How late the event loop was in its last second.")
+
+
+WORKER_OUTCOMES: Final = ("done", "idle", "unavailable", "refused", "failed")
+DELIVERY_OUTCOMES: Final = (
+    "received",
+    "no-key",
+    "host-not-allowed",
+    "timeout",
+    "unreachable",
+    "status-1xx",
+    "status-3xx",
+    "status-4xx",
+    "status-5xx",
+)
+WORKER_STEPS = Counter("firewall_worker_steps_total", "Steps of the work beside answering.", ("loop", "outcome"))
+DELIVERIES = Counter("firewall_deliveries_total", "Snapshots sent to actuators, by what came of it.", ("outcome",))
+APPLICATIONS_FAILED = Counter("firewall_applications_failed_total", "Applications given up, by reason.", ("reason",))
 
 
 def route_class(route: str) -> str:

@@ -132,6 +132,28 @@ class ServerPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPolicy:
+    """The work beside answering requests: how long one step may take, and the rest after one without work."""
+
+    pause_seconds: float = 0.5
+    deadline_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPolicy:
+    """How snapshots reach their actuators; all lengths in seconds."""
+
+    key: Secret | None = None
+    """Each target's key is derived from it; None: nothing is delivered to an actuator."""
+    hosts: tuple[str, ...] = ()
+    timeout_seconds: float = 3.0
+    attempts_max: int = 8
+    lease_seconds: float = 15.0
+    observation_seconds: float = 10.0
+    """What was received and not observed by then is sent again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything the service was told, in parts for those who need them."""
 
@@ -144,6 +166,8 @@ class Settings:
     log: LogPolicy | None = None
     """None: no log is kept; its metrics say so."""
     service_seed: Secret | None = None
+    worker: WorkerPolicy = WorkerPolicy()
+    delivery: DeliveryPolicy = DeliveryPolicy()
     """The 32-byte seed of the key that signs decisions and attestations; None: nothing is applied or attested."""
 
 
@@ -329,6 +353,13 @@ class _ServiceEnvironment(_DatabaseEnvironment):
     api_key_cache_entries_max: Annotated[int, _whole(1, 1_000_000)] = 10_000
 
     service_key_file: SeedFile | None = None
+    actuator_key_file: Pepper | None = None
+    actuator_hosts: Names = ()
+    worker_pause_seconds: Annotated[float, _seconds(0.02, 60)] = 0.5
+    worker_deadline_seconds: Annotated[float, _seconds(1, 60)] = 5.0
+    delivery_timeout_seconds: Annotated[float, _seconds(0.1, 30)] = 3.0
+    delivery_attempts_max: Annotated[int, _whole(1, 100)] = 8
+    delivery_observation_seconds: Annotated[float, _seconds(0.1, 600)] = 10.0
     log_key_file: SeedFile | None = None
     log_origin: Origin | None = None
     log_watermark_file: FileInFolder | None = None
@@ -509,6 +540,16 @@ def load(environ: Mapping[str, str]) -> Settings:
         ),
         log=_log(read),
         service_seed=read.service_key_file,
+        worker=WorkerPolicy(pause_seconds=read.worker_pause_seconds, deadline_seconds=read.worker_deadline_seconds),
+        delivery=DeliveryPolicy(
+            key=read.actuator_key_file,
+            hosts=read.actuator_hosts,
+            timeout_seconds=read.delivery_timeout_seconds,
+            attempts_max=read.delivery_attempts_max,
+            # Whoever takes a delivery answers for it so long: its sending, and what is written before and after.
+            lease_seconds=read.delivery_timeout_seconds + 2 * read.worker_deadline_seconds,
+            observation_seconds=read.delivery_observation_seconds,
+        ),
     )
 
 

@@ -5,14 +5,11 @@ versions, stack traces. All 401 are equal byte for byte but for the request id: 
 """
 
 import dataclasses
-import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import psycopg
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ExceptionHandlersMap
@@ -132,15 +129,8 @@ def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[b
 
 
 def report(error: BaseException, *, request_id: str) -> None:
-    """Log an error nobody foresaw: its class, SQLSTATE and places, never its text."""
-    frames = traceback.extract_tb(error.__traceback__)[-8:]
-    log.get().error(
-        "internal_error",
-        request_id=request_id,
-        error=type(error).__name__,
-        sqlstate=error.sqlstate if isinstance(error, psycopg.Error) else None,
-        places=[f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames],
-    )
+    """Log an error nobody foresaw."""
+    log.failure("internal_error", error, request_id=request_id)
 
 
 HANDLERS: Final[ExceptionHandlersMap] = {

@@ -32,6 +32,7 @@ from app.storage.proposals import NEWEST, Filter
 from app.workflow import bodies
 from app.workflow.intake import CREATED, ROUTE, Proposals
 from app.workflow.reading import History, ProposalReader
+from app.workflow.simulation import DryRun
 
 EXAMPLE: Final = {
     "target": "agents/router",
@@ -93,6 +94,7 @@ class ProposalsController(Controller):
         operation_class=with_body("ProposalContent", EXAMPLE),
         responses={
             CREATED: ResponseSpec(Proposal, description="Stored durably.", generate_examples=False),
+            200: ResponseSpec(DryRun, description="Simulated, not stored (`dry_run`).", generate_examples=False),
             **CREATE_RESPONSES,
         },
         roles={"editor"},
@@ -101,17 +103,28 @@ class ProposalsController(Controller):
         self,
         request: Request[Any, Any, Any],
         intake: NamedDependency[Proposals],
+        *,
         limits: NamedDependency[HttpLimits],
         idempotency_key: IdempotencyKey = None,
+        dry_run: Annotated[
+            bool, QueryParameter(description="Only simulate; nothing is stored, no key is needed.")
+        ] = False,
     ) -> Response[bytes]:
-        """Answer 201 after the proposal was committed; the same key and body again get the same answer."""
-        key = require_key(idempotency_key)
+        """Answer 201 after the proposal was committed; the same key and body again get the same answer.
+
+        With `dry_run=true` answer 200 with what the simulation says.
+        """
+        key = "" if dry_run else require_key(idempotency_key)
         body = await dependencies.body_of(request, bytes_max=limits.body_bytes_max)
         known = facts.of(request.scope)
+        principal = dependencies.identity_of(request).principal
+        if dry_run:
+            rehearsed = await intake.dry_run(body, principal=principal, deadline=known.deadline)
+            return Response(rehearsed, status_code=200, media_type=JSON)
         outcome = await intake.create(
             body,
             key=key,
-            principal=dependencies.identity_of(request).principal,
+            principal=principal,
             request=known.request_id,
             deadline=known.deadline,
         )

@@ -4,9 +4,10 @@ A target's name may hold slashes: in an address it is one segment, percent-encod
 """
 
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, get, post, put
+from litestar import Controller, Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
@@ -25,9 +26,11 @@ from app.api.operations import (
 from app.api.paths import TARGETS, TargetPath, address, target_in
 from app.api.proposals import HttpLimits
 from app.core import cursor as cursors
+from app.core.identifiers import ProposalId
 from app.core.strict_json import NUMBER_MAX
 from app.storage.targets import Snapshot
 from app.workflow import bodies
+from app.workflow.freezing import Freezing
 from app.workflow.target_views import SnapshotShown, TargetBody, TargetShown, TargetSummary
 from app.workflow.targets import Targets
 
@@ -230,14 +233,47 @@ class TargetsController(Controller):
         roles={"break_glass", "admin"},
     )
     async def freeze(
-        self, request: Request[Any, Any, Any], governed: NamedDependency[Targets], target: TargetPath
+        self, request: Request[Any, Any, Any], freezing: NamedDependency[Freezing], target: TargetPath
     ) -> Response[bytes]:
         """Let nothing be applied to it any more, at once; one that is frozen stays as it is."""
         told = bodies.body_as(Reason, await dependencies.body_of(request, bytes_max=SMALL_BODY_BYTES_MAX))
         known = facts.of(request.scope)
-        found = await governed.freeze(
+        found = await freezing.freeze(
             target_in(target),
             reason=told.reason,
+            principal=dependencies.identity_of(request).principal,
+            request=known.request_id,
+            deadline=known.deadline,
+        )
+        return Response(_encode(found), media_type=JSON)
+
+    @delete(
+        "/{target:str}/freeze",
+        summary="Unfreeze a target",
+        status_code=200,
+        responses={
+            200: ResponseSpec(TargetShown, description="Proposals are applied again.", generate_examples=False),
+            **problems(
+                s404="There is no such target.",
+                s409="It is not frozen, or that proposal has no quorum of tier high for it now.",
+            ),
+        },
+        roles={"break_glass", "admin"},
+    )
+    async def unfreeze(
+        self,
+        request: Request[Any, Any, Any],
+        freezing: NamedDependency[Freezing],
+        target: TargetPath,
+        proposal: Annotated[
+            UUID, QueryParameter(description="An approved proposal for this target, of tier high or above.")
+        ],
+    ) -> Response[bytes]:
+        """Let proposals be applied again, on the word of a quorum: that of an approved proposal for this target."""
+        known = facts.of(request.scope)
+        found = await freezing.unfreeze(
+            target_in(target),
+            by=ProposalId(proposal),
             principal=dependencies.identity_of(request).principal,
             request=known.request_id,
             deadline=known.deadline,

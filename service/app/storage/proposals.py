@@ -35,6 +35,14 @@ INSERT: Final = """
             %(content)s, %(proposal_digest)s, %(created_at)s, %(state)s, %(tier)s, %(expires_at)s)"""
 GET: Final = f"SELECT {COLUMNS} FROM proposals WHERE id = %s"  # noqa: S608 - a constant
 LOCK: Final = GET + " FOR UPDATE"
+LOCK_OPEN: Final = f"""
+    SELECT {COLUMNS} FROM proposals
+    WHERE target = %s AND base_version < %s AND state IN ('pending', 'simulating', 'simulated', 'approved')
+    ORDER BY id LIMIT %s FOR UPDATE"""  # noqa: S608 - a constant
+LOCK_APPLIED: Final = f"""
+    SELECT {COLUMNS} FROM proposals
+    WHERE state = 'applied' AND id IN (SELECT proposal_id FROM snapshots WHERE target = %s AND version > %s)
+    ORDER BY id FOR UPDATE"""  # noqa: S608 - a constant
 CHANGEABLE: Final = frozenset(
     {"epoch", "tier", "quorum_rule", "expires_at", "attempts", "lease_token", "lease_until", "approved_at"}
 )
@@ -203,6 +211,20 @@ async def lock(connection: Connection, proposal_id: ProposalId) -> StoredProposa
     """Return one proposal that nobody else changes until the transaction ends. Targets are locked before proposals."""
     row = await (await connection.execute(LOCK, [proposal_id])).fetchone()
     return None if row is None else from_row(row)
+
+
+async def lock_open_of(
+    connection: Connection, target: str, *, before_version: int, limit: int
+) -> Sequence[StoredProposal]:
+    """Return at most `limit` open proposals for a locked target whose base is older, locked as well."""
+    rows = await (await connection.execute(LOCK_OPEN.encode(), [target, before_version, limit])).fetchall()
+    return [from_row(row) for row in rows]
+
+
+async def lock_applied_after(connection: Connection, target: str, version: int) -> Sequence[StoredProposal]:
+    """Return the applied proposals that made the versions of a locked target above one, locked as well."""
+    rows = await (await connection.execute(LOCK_APPLIED.encode(), [target, version])).fetchall()
+    return [from_row(row) for row in rows]
 
 
 class Filter(msgspec.Struct, frozen=True):

@@ -43,6 +43,13 @@ SET_STATE: Final = "UPDATE targets SET state = %s, frozen_reason = %s WHERE name
 OBSERVE: Final = "UPDATE targets SET observed_version = %s, observed_digest = %s, observed_at = %s WHERE name = %s"
 
 
+WAS_APPLIED: Final = """
+    SELECT s.version FROM snapshots s LEFT JOIN proposals p ON p.id = s.proposal_id
+    WHERE s.target = %(target)s AND s.version BETWEEN %(from)s AND %(to)s
+      AND (s.proposal_id IS NULL OR p.state IN ('applied', 'rolled_back'))
+    ORDER BY s.version DESC LIMIT 1"""
+
+
 class StoredTarget(msgspec.Struct, frozen=True):
     """One row."""
 
@@ -163,6 +170,18 @@ async def snapshots(connection: Connection, name: str, *, before: int, limit: in
     """Return at most `limit` versions below `before`, newest first."""
     rows = await (await connection.execute(LIST_SNAPSHOTS, [name, before, limit])).fetchall()
     return [Snapshot(*row) for row in rows]
+
+
+async def was_applied(connection: Connection, name: str, version: int) -> bool:
+    """Say whether a version ever arrived: the first always did."""
+    row = await (await connection.execute(WAS_APPLIED, {"target": name, "from": version, "to": version})).fetchone()
+    return row is not None
+
+
+async def last_applied(connection: Connection, name: str, *, before: int) -> int | None:
+    """Return the newest version below one that ever arrived."""
+    row = await (await connection.execute(WAS_APPLIED, {"target": name, "from": 1, "to": before - 1})).fetchone()
+    return None if row is None else int(row[0])
 
 
 async def advance(

@@ -12,14 +12,17 @@ from typing import Final
 from psycopg import errors
 
 from app.core.identifiers import Principal
-from app.errors import DuplicateOpen, FirewallError, IdempotencyInProgress, IdempotencyKeyReused
+from app.errors import AlreadyApplying, DuplicateOpen, FirewallError, IdempotencyInProgress, IdempotencyKeyReused
 from app.resilience.deadline import Deadline
 from app.storage import idempotency
 from app.storage.connection import Connection
 from app.storage.database import Database
 from app.storage.idempotency import Answer, Scope
 
-MEANINGS: Final[Mapping[str, type[FirewallError]]] = {"proposals_one_open": DuplicateOpen}
+MEANINGS: Final[Mapping[str, type[FirewallError]]] = {
+    "proposals_one_open": DuplicateOpen,
+    "proposals_one_applying": AlreadyApplying,
+}
 """Unique constraints whose violation tells the client something, if a second look finds no earlier answer."""
 
 

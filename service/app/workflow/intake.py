@@ -37,6 +37,7 @@ from app.storage.targets import StoredTarget
 from app.workflow import bodies
 from app.workflow.attempts import Attempt, Attempts, Effect, Outcome
 from app.workflow.reading import shown
+from app.workflow.simulation import DryRun
 
 ROUTE: Final = "/api/v1/proposals"
 CREATED: Final = 201
@@ -54,7 +55,7 @@ class Rehearsal(Protocol):
 
     async def dry_run(
         self, content: dict[str, Any], *, proposal_digest: str, proposer: Principal, deadline: Deadline
-    ) -> Any:
+    ) -> DryRun:
         """Return what the simulation of that content record says."""
 
 
@@ -62,13 +63,20 @@ class Proposals:
     """Takes proposals in, and lets them be withdrawn."""
 
     def __init__(
-        self, database: Database, events: Events, *, random: Callable[[int], bytes], rehearsal: Rehearsal | None = None
+        self,
+        database: Database,
+        events: Events,
+        *,
+        random: Callable[[int], bytes],
+        rehearsal: Rehearsal,
+        accepted: Callable[[], object] = lambda: None,
     ) -> None:
         self._database = database
         self._attempts = Attempts(database)
         self._events = events
         self._random = random
         self._rehearsal = rehearsal
+        self._accepted = accepted
 
     async def create(
         self, body: bytes, *, key: str, principal: Principal, request: str | None, deadline: Deadline
@@ -91,19 +99,18 @@ class Proposals:
             stored = await self.store(connection, intake, kind=Kind(intake.content.kind), attempt=attempt, now=now)
             return Effect(CREATED, _encode(shown(stored)), f"{ROUTE}/{stored.id}")
 
-        return await self._attempts.once("proposal_create", attempt, work, deadline=deadline)
+        outcome = await self._attempts.once("proposal_create", attempt, work, deadline=deadline)
+        self._accepted()
+        return outcome
 
     async def dry_run(self, body: bytes, *, principal: Principal, deadline: Deadline) -> bytes:
         """Simulate the proposal in `body` and store nothing; return the answer.
 
         Raises:
             MalformedBody, InvalidProposal, UnknownTarget, StaleBase, TargetFrozen: as `create`.
-            NotFound: this replica does not simulate.
             SimulationBusy: too many wait for it already.
             DatabaseUnavailable, QueryTimeout: it could not be read.
         """
-        if self._rehearsal is None:
-            raise NotFound
         intake = await bodies.accepted(accept, body)
 
         async def work(connection: Connection) -> None:
@@ -112,11 +119,10 @@ class Proposals:
 
         await self._database.read("proposal_dry_run", work, deadline=deadline)
         content: dict[str, Any] = msgspec.json.decode(intake.record)
-        return _encode(
-            await self._rehearsal.dry_run(
-                content, proposal_digest=intake.proposal_digest, proposer=principal, deadline=deadline
-            )
+        found = await self._rehearsal.dry_run(
+            content, proposal_digest=intake.proposal_digest, proposer=principal, deadline=deadline
         )
+        return _encode(found)
 
     async def withdraw(
         self, proposal_id: ProposalId, attempt: Attempt, *, is_admin: bool, deadline: Deadline

@@ -7,12 +7,10 @@ target, whose votes stand; who froze in a panic does not thaw alone.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import msgspec
 from psycopg import errors
 
 from app.core import canonical, strict_json
 from app.core import target as rules
-from app.core.events import Draft
 from app.core.identifiers import Principal
 from app.core.strict_json import Document
 from app.core.target import TargetConfig
@@ -152,36 +150,6 @@ class Targets:
         if found is None:
             raise UnknownTarget
         return listed
-
-    async def freeze(
-        self, name: str, *, reason: str, principal: Principal, request: str | None, deadline: Deadline
-    ) -> TargetShown:
-        """Let nothing be applied to a target any more; one that is frozen stays as it is.
-
-        Raises:
-            UnknownTarget: there is none of that name.
-        """
-
-        async def work(connection: Connection) -> StoredTarget:
-            held = await targets.lock(connection, name)
-            if held is None:
-                raise UnknownTarget
-            if held.state == "frozen":
-                return held
-            await targets.set_state(connection, name, "frozen", reason=reason)
-            draft = Draft(
-                kind="frozen",
-                principal=principal,
-                body={"reason": reason},
-                target=name,
-                state_from=held.state,
-                state_to="frozen",
-                request=request,
-            )
-            await self._events.append(connection, draft)
-            return msgspec.structs.replace(held, state="frozen", frozen_reason=reason)
-
-        return shown(await self._database.transact("target_freeze", work, deadline=deadline))
 
     def _accept(self, body: bytes) -> tuple[TargetConfig, Any, NewTarget]:
         decoded = strict_json.decode(body)

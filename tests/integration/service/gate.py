@@ -113,13 +113,14 @@ class Founded:
         return row[0]
 
 
-def found(server: Server, folder: Path) -> Founded:
-    bundle = founded("ada", "bob", policies=policies(), corpus={"v": 1, "cases": []})
+def found(server: Server, folder: Path, **rules: Any) -> Founded:
+    bundle = founded("ada", "bob", policies=policies(**rules), corpus={"v": 1, "cases": []})
     path = folder / "genesis.json"
     path.write_bytes(json.dumps(bundle.document()).encode())
     done = server.command("app.genesis", "install", str(path))
     assert done.returncode == 0, done.stderr
     roles = {PROPOSER: "editor", "admin": "admin", "newcomer": "validator", "reader": "viewer"}
+    roles |= {"applier": "applier", "breaker": "break_glass", "second-breaker": "break_glass", "actuator": "actuator"}
     roles |= {f"{name}-person": "validator editor" for name in (*PEOPLE, *MACHINES)}
     lines = "".join(f"{name} {roles}\n" for name, roles in roles.items())
     made = subprocess.run(

@@ -221,19 +221,21 @@ PROPOSAL: dict[str, Any] = {
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, simulates: bool = False) -> AsyncIterator[Client]:
-    """Run the service until the block ends, with its sandbox where that is wanted (a second or so)."""
+async def serving(settings: Settings, *, simulates: bool = False, works: bool = False) -> AsyncIterator[Client]:
+    """Run the service until the block ends, with its sandbox (a second or so) and its worker where that is wanted."""
     service = create_service(settings, clock=time.monotonic)
     application: Any = service.application
     transport = httpx.ASGITransport(application, client=("127.0.0.1", 50_000))
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(service.database)
-        if simulates:
+        if simulates or works:
             await stack.enter_async_context(service.sandbox)
+        await stack.enter_async_context(service.dispatcher)
         http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://firewall.test"))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         await service.database.first_attempt()
-        beside = [tasks.create_task(run()) for run in service.background]
+        loops = [*service.background, *([service.worker.run] if works else [])]
+        beside = [tasks.create_task(run()) for run in loops]
         try:
             yield Client(service, http)
         finally:

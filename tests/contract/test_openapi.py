@@ -147,6 +147,11 @@ OPERATIONS = (
     "GET /health/live",
     "GET /health/ready",
     "GET /health/startup",
+    "DELETE /api/v1/targets/{target}/freeze",
+    "GET /api/v1/proposals/{proposal_id}/application",
+    "POST /api/v1/proposals/{proposal_id}/application",
+    "POST /api/v1/targets/{target}/observations",
+    "POST /api/v1/targets/{target}/rollbacks",
 )
 
 

@@ -82,6 +82,16 @@ class Founding:
         """Signs decisions and attestations."""
         return self._key("service")
 
+    @property
+    def delivers(self) -> bool:
+        """Whether this service knows actuators yet."""
+        return self._knows("FIREWALL_ACTUATOR_HOSTS")
+
+    def _knows(self, setting: str) -> bool:
+        # While the gate is being built not every setting exists yet, and one that does not is refused.
+        settings = (self.service_path / "app" / "settings.py").read_text(encoding="utf-8")
+        return setting.removeprefix("FIREWALL_").lower() in settings
+
     def settings(self, state: Path) -> dict[str, str]:
         """Return what replicas are told: where their keys are, and never the keys; ``state`` is for the log's mark."""
         told = {
@@ -92,12 +102,15 @@ class Founding:
             "FIREWALL_LOG_WATERMARK_FILE": str(state / "log-high-water-mark"),
             "FIREWALL_ACTUATOR_HOSTS": "127.0.0.1",
         }
-        # While the gate is being built not every setting exists yet, and one that does not is refused.
-        known = (self.service_path / "app" / "settings.py").read_text(encoding="utf-8")
-        return {name: value for name, value in told.items() if name.removeprefix("FIREWALL_").lower() in known}
+        return {name: value for name, value in told.items() if self._knows(name)}
 
-    async def govern(self, address: str, admin_key: str) -> dict[str, Governed]:
+    async def govern(self, address: str, admin_key: str, *, actuator: str | None = None) -> dict[str, Governed]:
         """Create the quiet and the moving documents; return them by name.
+
+        Args:
+            address: of the service.
+            admin_key: API key of an administrator.
+            actuator: where every other moving document is delivered; the others rest in the gate itself.
 
         Raises:
             PartFailed: one was refused.
@@ -108,12 +121,13 @@ class Founding:
             slots = asyncio.Semaphore(_AT_ONCE)
 
             async def create(name: str) -> None:
+                is_delivered = actuator is not None and name in names[QUIET_TARGETS::2]
                 config = {
                     "name": name,
                     "schema": SCHEMA,
                     "minimum_tier": "low",
                     "on_failure": "hold",
-                    "actuator": None,
+                    "actuator": {"url": f"{actuator}/deliveries"} if is_delivered else None,
                     "document": DOCUMENT,
                 }
                 async with slots:

@@ -39,6 +39,8 @@ class Ports:
     toxiproxy: int = 8474
     prometheus: int = 9090
     alertmanager: int = 9093
+    actuator: int = 9096
+    """What the gate delivers to."""
     receiver: int = 9095
     """Where the harness receives Alertmanager's notifications; the stack itself does not listen there."""
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from compose import founding, marks, part, places, processes
+from compose.actuator import Actuator
 from compose.limits import ALONE, Limits
 from compose.monitoring import Alertmanager, Prometheus
 from compose.pod import BackOff
@@ -127,6 +128,7 @@ class Stack:
         self._founding = founding.of(spec.service_path, self.secrets_folder)
         self.gate: Gate | None = None
         """Who votes on what; `None`: this service has no gate yet."""
+        self.actuator: Actuator | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -208,6 +210,8 @@ class Stack:
                 starting.create_task(timed("replicas", self._start_replicas()))
             async with asyncio.TaskGroup() as opening:
                 opening.create_task(timed("front", self._open_front()))
+                if self._founding is not None:
+                    opening.create_task(timed("actuator", self._start_actuator(self._founding)))
                 opening.create_task(timed("alerts", self.prometheus.load_rules(self.spec.replicas + OTHER_TARGETS)))
             if self._founding is not None:
                 await timed("gate", self._open_gate(self._founding))
@@ -228,8 +232,9 @@ class Stack:
         if self._supervisor:
             await ended(self._supervisor.stop(deadline_seconds=SUPERVISOR_STOP_SECONDS))
         async with asyncio.TaskGroup() as stopping:
-            for one in (self.prometheus, self.alertmanager, self.toxiproxy, self.valkey):
-                stopping.create_task(ended(one.stop()))
+            for one in (self.prometheus, self.alertmanager, self.toxiproxy, self.valkey, self.actuator):
+                if one is not None:
+                    stopping.create_task(ended(one.stop()))
         if self._postgres:
             await ended(self._postgres.close())
         if problems:
@@ -293,16 +298,30 @@ class Stack:
             raise PartFailed("API keys", f"printed {len(keys)} of {len(wanted)}")
         self._api_keys = dict(zip(wanted, keys, strict=True))
         for name, key in self._api_keys.items():
-            write_secret(self.secrets_folder / f"api-key-{name}", key)
+            write_secret(self._key_file(name), key)
+
+    def _key_file(self, name: str) -> Path:
+        return self.secrets_folder / f"api-key-{name}"
 
     async def _install_genesis(self, first: founding.Founding) -> None:
         bundle = first.write_genesis()
         log = self.spec.logs / "genesis.log"
         await self._job("genesis", "app.genesis", "install", str(bundle), log=log)
 
+    async def _start_actuator(self, first: founding.Founding) -> None:
+        self.actuator = Actuator(
+            self.spec.folder / "state",
+            ports=self.ports,
+            log=self.spec.logs / "actuator.log",
+            key_file=first.file("actuator"),
+            api_key_file=self._key_file(founding.ACTUATOR),
+        )
+        await self.actuator.start()
+
     async def _open_gate(self, first: founding.Founding) -> None:
         """Create the documents that are governed, now that somebody answers."""
-        created = await first.govern(self.address, self._api_keys[founding.ADMIN])
+        actuator = self.actuator.address if self.actuator and first.delivers else None
+        created = await first.govern(self.address, self._api_keys[founding.ADMIN], actuator=actuator)
         self.gate = first.gate(self._api_keys, created)
 
     async def _start_replicas(self) -> None:

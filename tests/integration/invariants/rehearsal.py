@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import secrets
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -82,21 +83,22 @@ class Stage:
             await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'founded'")
             await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE founded')
+            await connection.execute(f'GRANT CONNECT ON DATABASE "{name}" TO {APPLICATION}')  # no copy has its grants
             yield self.postgres.dsn(SUPERUSER).replace(f"dbname={DATABASE}", f"dbname={name}")
 
 
 @contextlib.asynccontextmanager
-async def stage(folder: Path) -> AsyncIterator[Stage]:
+async def stage(folder: Path, service: Path = SERVICE) -> AsyncIterator[Stage]:
     """Start the server, migrate, found and govern it once, with the service as it is."""
     ports = Ports.free()
     async with postgres.running(folder, port=ports.database) as server:
-        founded = founding.Founding(SERVICE, folder / "secrets")
+        founded = founding.Founding(service, folder / "secrets")
         founded.make_keys()
-        write_secret(folder / "secrets" / "api_key_pepper", "of the rehearsals, and long enough for it")
+        write_secret(folder / "secrets" / "api_key_pepper", secrets.token_urlsafe(32))
         await _job(server, founded, folder, "app.migrations.apply")
         await _job(server, founded, folder, "app.genesis", "install", str(founded.write_genesis()))
         keys = await _api_keys(server, founded, folder)
-        async with _replicas(folder, server, founded, ports, database=DATABASE, service=SERVICE):
+        async with _replicas(folder, server, founded, ports, database=DATABASE, service=service):
             created = await founded.govern(f"http://127.0.0.1:{ports.replicas[0]}", keys[founding.ADMIN])
             await settled(server.dsn(SUPERUSER))
         async with await psycopg.AsyncConnection.connect(
@@ -106,6 +108,9 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [DATABASE]
             )
             await connection.execute(f'CREATE DATABASE founded TEMPLATE "{DATABASE}"')
+            with (server.data / "pg_hba.conf").open("a") as rules:  # the stack's own let nobody into another database
+                rules.write(f"host all {APPLICATION} 127.0.0.1/32 scram-sha-256\n")
+            await connection.execute("SELECT pg_reload_conf()")
         yield Stage(folder, server, founded, founded.gate(keys, created))
 
 
@@ -146,11 +151,11 @@ async def rehearse(
                 await settled(conninfo)
                 await asyncio.sleep(1.2)  # the witness sees the last checkpoint
                 witness.cancel()
-            secrets = secrets_in(on.folder / "secrets")
-            await look_at_the_living(secrets, targets, writer)
+            canaries = secrets_in(on.folder / "secrets")
+            await look_at_the_living(canaries, targets, writer)
             await dump_database(conninfo, writer)
         await replay(writer, service_path=service, genesis=on.gate.genesis)
-        await look_at_the_evidence(secrets, writer)
+        await look_at_the_evidence(canaries, writer)
         writer.close()
     case = Case(Evidence(folder), (), {})
     return {invariant: check(case) for invariant, check in CHECKS.items()}
@@ -229,7 +234,7 @@ async def _job(
         module,
         [sys.executable, "-m", module, *arguments],
         log=log,
-        environment=processes.plain_environment(PYTHONPATH=str(SERVICE), **environment),
+        environment=processes.plain_environment(PYTHONPATH=str(founded.service_path), **environment),
         stdin=stdin,
     )
     assert await job.ended(JOB_SECONDS), f"{module} did not end"

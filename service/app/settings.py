@@ -273,11 +273,18 @@ Origin = Annotated[
 FileInFolder = Annotated[
     Path, AfterValidator(_in_a_folder), Field(description="an absolute path in a folder that can be written to")
 ]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-\[\]]{1,253}$")]
 Names = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-\[\]]{1,253}$")], ...],
+    tuple[Name, ...],
     NoDecode,
     BeforeValidator(_split),
     Field(min_length=1, max_length=100, description="host names or addresses separated by commas"),
+]
+NamesIfAny = Annotated[
+    tuple[Name, ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(max_length=100, description="host names or addresses separated by commas"),
 ]
 
 
@@ -354,7 +361,7 @@ class _ServiceEnvironment(_DatabaseEnvironment):
 
     service_key_file: SeedFile | None = None
     actuator_key_file: Pepper | None = None
-    actuator_hosts: Names = ()
+    actuator_hosts: NamesIfAny = ()
     worker_pause_seconds: Annotated[float, _seconds(0.02, 60)] = 0.5
     worker_deadline_seconds: Annotated[float, _seconds(1, 60)] = 5.0
     delivery_timeout_seconds: Annotated[float, _seconds(0.1, 30)] = 3.0

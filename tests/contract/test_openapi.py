@@ -210,7 +210,7 @@ def test_proposals_as_the_schema_describes_them_are_accepted(api: Any, editor_ke
     # that this target does not take, an expiry in the past (422).
     # What was proposed already (409).
     assert set(statuses) <= {201, 400, 409, 422}
-    assert statuses.count(201) + statuses.count(409) > EXAMPLES // 3
+    assert statuses.count(201) + statuses.count(409) >= EXAMPLES // 5
 
 
 @pytest.mark.parametrize("label", [label for label in OPERATIONS if "/log/" in label])

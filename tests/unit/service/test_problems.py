@@ -11,6 +11,7 @@ from app.errors import (
     InvalidRequest,
     MalformedBody,
     PatchFailed,
+    TimeLocked,
 )
 
 
@@ -21,6 +22,7 @@ def all_errors() -> list[FirewallError]:
         InvalidProposal([]),
         PatchFailed(0, "missing", "/a", "no"),
         DatabaseUnavailable(retry_after_seconds=1.2, reason="full"),
+        TimeLocked(retry_after_seconds=1.2),
     ]
     return made + [
         kind([]) if issubclass(kind, errors._FlawedBody) else kind()

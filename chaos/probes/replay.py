@@ -55,7 +55,7 @@ def export(evidence: Evidence, path: Path) -> int:
 
 async def _run(service_path: Path, folder: Path, hash_seed: str) -> dict[str, Any]:
     began = time.monotonic()
-    command = ["-m", "app.client", "log", "replay", "entries.jsonl", "--trust", "genesis.json", "--json"]
+    command = ["-m", "app.client", "--json", "log", "replay", "entries.jsonl", "--trust", "genesis.json"]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *command,

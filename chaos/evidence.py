@@ -15,7 +15,7 @@ JSON object with ``t``: seconds (float) of CLOCK_MONOTONIC since the scenario's 
 | ``samples/direct.jsonl`` | probe | ``{t, replica, status, code, retry_after, ms}``: a request past the proxy |
 | ``samples/metrics.jsonl`` | probe | ``{t, replica, series: {sample: value}}`` or ``{t, replica, error}`` |
 | ``samples/alerts.jsonl`` | probe | ``{t, alerts: [{name, state: active|suppressed, inhibited_by, labels}]}`` |
-| ``samples/sessions.jsonl`` | probe | ``{t, sessions: {"replica-1": 4, ...}}`` or ``{t, error}`` (pg_stat_activity) |
+| ``samples/sessions.jsonl`` | probe | ``{t, sessions: {"replica-1": 4, ...}, ages: {...}}`` or ``{t, error}`` |
 | ``samples/checkpoints.jsonl`` | witness | ``{t, replica, note}``: the log's checkpoint as each replica shows it |
 | ``samples/replicas.jsonl`` | probe | ``{t, replicas: {name: {pid, restarts, ready, last_exit_code}}}`` |
 | ``samples/<name>.jsonl`` | probe | whatever a probe of the scenario's own saw, or ``{t, error}`` |

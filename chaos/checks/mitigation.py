@@ -222,10 +222,11 @@ def waiting_is_bounded(*, wait_seconds_max: float, waiters_max: int, answers_min
 
 
 def pool_keeps_its_minimum(*, connections_min: int, within_seconds: float) -> WindowCheck:
-    """Every replica has at least its minimum of sessions in the calm, and again soon after the fault.
+    """Every replica has at least its minimum of sessions in the calm, and again soon after a fault that cut them all.
 
-    Counted by the database itself: the bound is for the look from which on it holds until the drain ends. Before that
-    the count may rise and fall: sessions cut off by a fault linger until the database notices, and count until then.
+    Counted by the database itself; from the first look at which it holds it must hold until the drain ends. After the
+    fault only sessions count that began after it was injected: of dropped packets the database hears nothing, and
+    shows the old ones for seconds after the fault is gone.
     """
 
     def judge(case: Case, window: Window) -> Finding:
@@ -236,19 +237,20 @@ def pool_keeps_its_minimum(*, connections_min: int, within_seconds: float) -> Wi
             return unknown("the fault was not undone")
         before = _sessions(case, windows.calm(window), replica)
         _, end = windows.whole(window)
-        after = _sessions(case, (window.undone, end), replica)
+        after = _sessions(case, (window.undone, end), replica, begun_after=window.injected)
         if not before or not after:
             return unknown(f"sessions were counted {len(before)} times before and {len(after)} times after the fault")
         if min(count for _, count in before) < connections_min:
             return failed(f"fewer than {connections_min} sessions before the fault", [row for row, _ in before])
-        short = [index for index, (_, count) in enumerate(after) if count < connections_min]
-        again = after[short[-1] + 1 :] if short else after
-        if not again:
-            return failed(f"fewer than {connections_min} sessions at the end", [after[-1][0]])
-        took = again[0][0].t - window.undone
-        told = f"{again[0][1]} sessions {seconds(took)} after the fault, {seconds(within_seconds)} allowed"
-        cited = [*([after[short[-1]][0]] if short else []), again[0][0]]
-        return (passed if took <= within_seconds else failed)(told, cited)
+        full = next((index for index, (_, count) in enumerate(after) if count >= connections_min), None)
+        if full is None:
+            return failed(f"never {connections_min} sessions again", [after[-1][0]])
+        lost = [row for row, count in after[full:] if count < connections_min]
+        if lost:
+            return failed(f"fell below {connections_min} sessions again", lost)
+        took = after[full][0].t - window.undone
+        told = f"{after[full][1]} sessions {seconds(took)} after the fault, {seconds(within_seconds)} allowed"
+        return (passed if took <= within_seconds else failed)(told, [after[full][0]])
 
     return judge
 
@@ -277,9 +279,12 @@ def _states(case: Case, stretch: tuple[float, float], replica: str, series: str)
     ]
 
 
-def _sessions(case: Case, stretch: tuple[float, float], replica: str) -> list[tuple[Row, int]]:
+def _sessions(
+    case: Case, stretch: tuple[float, float], replica: str, *, begun_after: float | None = None
+) -> list[tuple[Row, int]]:
+    """Return the looks at a replica's sessions and how many there were, of all or of those begun after an instant."""
     return [
-        (row, int(row.data["sessions"].get(replica, 0)))
+        (row, sum(begun_after is None or row.t - age > begun_after for age in row.data["ages"].get(replica, ())))
         for row in case.evidence.between(SESSIONS, *stretch)
-        if "sessions" in row.data
+        if "ages" in row.data
     ]

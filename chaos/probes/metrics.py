@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Collection, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,6 +39,7 @@ SERVICE_SERIES = frozenset(
         "process_cpu_seconds_total",
     }
 )
+_ASKED = urlencode([("name[]", name) for name in sorted(SERVICE_SERIES)])  # the rest would be written out for nothing
 FRONT_SERIES = frozenset(
     {
         "haproxy_frontend_http_responses_total",
@@ -87,7 +89,7 @@ async def watch_metrics(
     """Sample until cancelled, each target in a loop of its own."""
     async with httpx.AsyncClient(trust_env=False, timeout=deadline_seconds) as client, asyncio.TaskGroup() as tasks:
         for replica in targets.replicas:
-            take = partial(_series, client, replica.metrics, SERVICE_SERIES)
+            take = partial(_series, client, f"{replica.metrics}?{_ASKED}", SERVICE_SERIES)
             act = partial(sample, writer, METRICS, take, deadline_seconds=deadline_seconds, replica=replica.name)
             tasks.create_task(every(period_seconds, act), name=f"metrics of {replica.name}")
         if targets.front_metrics is not None:

@@ -1,7 +1,8 @@
 """Counts the database's sessions by application name, twice a second, directly and not through Toxiproxy.
 
-Writes ``samples/sessions.jsonl``: ``{t, sessions: {"replica-1": 4, ...}}`` or ``{t, error}``. Replicas give their pod's
-name as ``application_name``; a replica without a session is absent, not zero.
+Writes ``samples/sessions.jsonl``: ``{t, sessions: {"replica-1": 4, ...}, ages: {"replica-1": [2.5, ...], ...}}`` or
+``{t, error}``; an age is in seconds, so that a session which a fault left behind can be told from one made after it.
+Replicas give their pod's name as ``application_name``; a replica without a session is absent, not zero.
 """
 
 from functools import partial
@@ -17,7 +18,8 @@ from chaos.probes.targets import Targets
 SESSIONS = "samples/sessions.jsonl"
 APPLICATION_NAME = "chaos-sessions"
 _COUNT = """
-    SELECT application_name, count(*) FROM pg_stat_activity
+    SELECT application_name, array_agg(extract(epoch FROM clock_timestamp() - backend_start)::float8)
+    FROM pg_stat_activity
     WHERE backend_type = 'client backend' AND datname = current_database() AND application_name <> %s
     GROUP BY application_name
 """
@@ -61,7 +63,7 @@ class _Monitor:
         except BaseException:  # a cancelled look (its deadline) leaves a connection nobody may use again
             await self._drop()
             raise
-        return {"sessions": dict(rows)}
+        return {"sessions": {name: len(ages) for name, ages in rows}, "ages": dict(rows)}
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

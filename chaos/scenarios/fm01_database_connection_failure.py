@@ -24,6 +24,7 @@ from chaos.checks.detection import (
     log_event_appears,
 )
 from chaos.checks.findings import WindowCheck, all_of, each_injection
+from chaos.checks.log import log_is_append_only
 from chaos.checks.mitigation import (
     attempts_are_bounded,
     attempts_follow_backoff,
@@ -42,6 +43,7 @@ from chaos.checks.recovery import (
     stays_alive,
     steady_again,
 )
+from chaos.checks.replay import replay_gives_the_same_heads
 from chaos.checks.secrets import no_secret_anywhere
 from chaos.faults.packets import PacketsDropped
 from chaos.faults.postgres import PostgresStopped
@@ -181,6 +183,8 @@ _INVARIANTS: dict[str, Check] = {
     "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
     "I7 retries are idempotent": proposals.retries_are_idempotent,
     "I9 one event per proposal": proposals.every_proposal_has_one_event,
+    "I8 the log only grows": log_is_append_only,
+    "I12 the log alone gives the state": replay_gives_the_same_heads,
     "I15 no secret anywhere": no_secret_anywhere,
     "waiting is bounded": _bound(
         lambda expected: waiting_is_bounded(

@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM: the fault is undone first, then the run says how far it came and ends as a shell expects."""
 
-import asyncio
 import os
 import signal
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ import pytest
 from chaos.journal import Event
 from chaos.report import schema
 from chaos.verdict import Verdict
-from tests.chaos.gameday import GameDay, game_day
+from tests.chaos.gameday import GameDay, game_day, side_by_side
 
 pytestmark = [pytest.mark.scenario, pytest.mark.anyio, pytest.mark.timeout(300)]
 
@@ -50,7 +49,7 @@ async def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, 
         return day
 
     runs = (one(number, each) for number, each in enumerate(INTERRUPTIONS.values()))
-    return dict(zip(INTERRUPTIONS, await asyncio.gather(*runs, return_exceptions=True), strict=True))
+    return dict(zip(INTERRUPTIONS, await side_by_side(runs), strict=True))
 
 
 async def _interrupt(day: GameDay, interruption: Interruption) -> None:

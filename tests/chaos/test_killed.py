@@ -21,7 +21,7 @@ from chaos.scenarios import SCENARIOS
 from chaos.undo_ledger import open_entries
 from chaos.verdict import Verdict
 from compose import host, world
-from tests.chaos.gameday import GameDay, ask, game_day
+from tests.chaos.gameday import GameDay, ask, game_day, side_by_side
 
 pytestmark = [pytest.mark.scenario, pytest.mark.anyio, pytest.mark.timeout(420)]
 
@@ -90,7 +90,7 @@ async def killed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Kille
         async with slots:
             return await _kill(folder / name.replace(" ", "-"), kill, quiet, ends_first="judges" in name)
 
-    done = await asyncio.gather(*(one(name, kill) for name, kill in KILLS.items()), return_exceptions=True)
+    done = await side_by_side(one(name, kill) for name, kill in KILLS.items())
     return dict(zip(KILLS, done, strict=True))
 
 

@@ -1,6 +1,5 @@
 """FM01, whole, against the real stack: all five injections, all 13 claims, and each mitigation missed when broken."""
 
-import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from chaos.report import schema
 from chaos.result import Report
 from chaos.verdict import Verdict
 from compose import host
-from tests.chaos.gameday import GameDay, ask, game_day
+from tests.chaos.gameday import GameDay, ask, game_day, side_by_side
 from tests.chaos.planted import FOLDER, plant
 
 pytestmark = [pytest.mark.scenario, pytest.mark.anyio, pytest.mark.timeout(540)]
@@ -156,7 +155,7 @@ async def planted(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Repo
             assert code == EXIT_FAILED, day.output[-4000:]
             return day.report
 
-    done = await asyncio.gather(*(one(*each) for each in DEFECTS.items()), return_exceptions=True)
+    done = await side_by_side(one(*each) for each in DEFECTS.items())
     return dict(zip(DEFECTS, done, strict=True))
 
 

@@ -30,6 +30,8 @@ def families(collected: Iterable[Metric]) -> dict[str, Metric]:
 @pytest.mark.parametrize("name", [name for name, metric in DECLARED.metrics.items() if metric.jobs == ("firewall",)])
 def test_the_service_exposes_what_is_declared(name: str) -> None:
     service.initialise([("POST", "/api/v1/proposals", (201, 503))])
+    service.REQUEST_DURATION.labels("/api/v1/proposals", "api")  # histograms appear when something is observed
+    service.DB_QUERY_DURATION.labels("proposal_create")
     family = families(REGISTRY.collect())[name]
     declared = DECLARED.metrics[name]
 

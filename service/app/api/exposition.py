@@ -1,10 +1,19 @@
-"""GET /metrics, on a port of its own that no proxy routes."""
+"""GET /metrics, on a port of its own that no proxy routes.
 
+`/metrics?name[]=firewall_circuit_state&name[]=...` answers those series alone, as every Prometheus client library does:
+writing out a series costs 15 microseconds of the event loop, and a probe wants a fiftieth of them.
+"""
+
+import urllib.parse
 from http import HTTPStatus
+from typing import Final
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+
+NAMES_MAX: Final = 64
+_PLAIN: Final = "text/plain; charset=utf-8"
 
 
 def exposition(registry: CollectorRegistry = REGISTRY) -> ASGIApp:
@@ -14,12 +23,24 @@ def exposition(registry: CollectorRegistry = REGISTRY) -> ASGIApp:
         del receive
         if scope["type"] != ScopeType.HTTP:
             return
-        is_ours = scope["path"] == "/metrics" and scope["method"] == "GET"
-        status = HTTPStatus.OK if is_ours else HTTPStatus.NOT_FOUND
-        body = generate_latest(registry) if is_ours else b"only GET /metrics lives here\n"
-        content_type = CONTENT_TYPE_LATEST if is_ours else "text/plain; charset=utf-8"
+        status, content_type, body = _answer(registry, scope)
         headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     return application
+
+
+def _answer(registry: CollectorRegistry, scope: HTTPScope) -> tuple[HTTPStatus, str, bytes]:
+    if scope["path"] != "/metrics" or scope["method"] != "GET":
+        return HTTPStatus.NOT_FOUND, _PLAIN, b"only GET /metrics lives here\n"
+    try:
+        fields = urllib.parse.parse_qs(scope["query_string"].decode("ascii", "replace"), max_num_fields=NAMES_MAX)
+    except ValueError:
+        return HTTPStatus.BAD_REQUEST, _PLAIN, b"name[] at most %d times\n" % NAMES_MAX
+    names = fields.get("name[]")
+    return (
+        HTTPStatus.OK,
+        CONTENT_TYPE_LATEST,
+        generate_latest(registry.restricted_registry(names) if names else registry),
+    )

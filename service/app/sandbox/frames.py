@@ -26,17 +26,6 @@ Reason = Literal[
     "nondeterministic",
     "unavailable",
 ]
-REASONS: Final[tuple[Reason, ...]] = (
-    "deadline",
-    "crashed",
-    "memory-limit",
-    "cpu-limit",
-    "protocol",
-    "invalid-inputs",
-    "engine-mismatch",
-    "nondeterministic",
-    "unavailable",
-)
 
 
 class _Tagged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True, array_like=True):

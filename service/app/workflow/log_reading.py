@@ -78,7 +78,9 @@ class LogReading:
         self._state = state
 
     async def checkpoint(self, *, deadline: Deadline) -> Published:
-        """Return the newest checkpoint; while the database is gone or wrong, the newest that is known here.
+        """Return the newest checkpoint; while the database is gone or behind, the newest that is known here.
+
+        Nobody is shown less than this replica has shown before.
 
         Raises:
             NotFound: nothing was published yet.
@@ -92,9 +94,12 @@ class LogReading:
             if known is None:
                 raise
             return Published(*known)
-        if newest is None:
+        if newest is not None and self._state.confirmed(newest.note, size=newest.size):
+            return Published(newest.note, None)
+        known = self._state.published()
+        if known is None:
             raise NotFound
-        return Published(newest.note, None)
+        return Published(*known)
 
     async def entries(self, *, begin: int, limit: int, deadline: Deadline) -> EntriesPage:
         """Return at most `limit` published entries from `begin` on; fewer if they are large."""

@@ -37,6 +37,7 @@ class LogState:
         self._backlog = Backlog(unsequenced=0, lag_seconds=0)
         self._measured_at = clock()
         self._note: bytes | None = None
+        self._size = 0
         self._confirmed_at = clock()
         self.quarantine: Quarantine | None = None
         self._tell()
@@ -107,15 +108,23 @@ class LogState:
         self._backlog = backlog
         self._measured_at = self._clock()
 
-    def confirmed(self, note: bytes) -> None:
-        """Note the newest published checkpoint."""
-        self._note = note
+    def confirmed(self, note: bytes, *, size: int) -> bool:
+        """Note a published checkpoint; return whether it is the newest, for one over less than is known says nothing.
+
+        Called with whatever is shown to anybody, so that nobody is shown less afterwards.
+        """
+        if self._note is not None and size < self._size:
+            return False
+        self._note, self._size = note, size
         self._confirmed_at = self._clock()
+        return True
 
     def _become(self, status: Status) -> None:
         if status is self._status:
             return
         before, self._status = self._status, status
+        if before is Status.QUARANTINE:  # a person has decided what the log is: what was known may not be part of it
+            self._note = None
         if status is not Status.QUARANTINE:
             self.quarantine = None
         self._tell()

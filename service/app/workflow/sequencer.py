@@ -81,8 +81,8 @@ class Sequencer:
         look = await self._watch.look(session, lead)
         self._state.measured(look.backlog)
         metrics.LOG_SIZE.set(look.size)
-        if look.marked_note is not None:
-            self._state.confirmed(look.marked_note)
+        if look.marked is not None and look.marked_note is not None:
+            self._state.confirmed(look.marked_note, size=look.marked.size)
         if look.quarantine is not None:
             await self._quarantine(session, look, look.quarantine)
             return None
@@ -145,7 +145,7 @@ class Sequencer:
 
         await session.transact("log_checkpoint", work, seconds=WORK_SECONDS)
         metrics.LOG_CHECKPOINTS.inc()
-        self._state.confirmed(note)
+        self._state.confirmed(note, size=lead.tree.size)
 
     async def _remember(self, note: bytes) -> bool:
         """Advance the high-water mark; without it nothing is published, and the lag says so."""

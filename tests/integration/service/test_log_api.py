@@ -11,6 +11,7 @@ import pytest
 
 from app.core import merkle, tiles
 from app.core.tiles import Tile
+from app.workflow.log_state import Status
 from tests.integration.service.logged import Log, open_note, sequencing, the_log
 from tests.integration.service.relay import Mode, relay
 from tests.integration.service.running import Client, eventually, serving, settings_for
@@ -197,6 +198,27 @@ async def test_while_the_database_is_gone_the_last_checkpoint_is_answered_with_i
     assert stale.status_code == 200
     assert (stale.content, stale.headers["age"].isdigit()) == (fresh.content, True)
     assert entries.status_code == 503
+
+
+async def test_a_replica_that_only_follows_shows_no_less_without_the_database_than_with_it(
+    the_log: Log, viewer_key: str
+) -> None:
+    the_log.add("genesis", "proposal-created")
+    async with sequencing(the_log), relay(the_log.server.postgres.port) as network:
+        await eventually(lambda: the_log.newest() == 2, within_seconds=10)
+        rarely = replace(the_log.policy(), checkpoint_seconds=3600.0)  # it looks once, at two entries
+        told = replace(settings_for(the_log.server.address(port=network.port)), log=rarely)
+        async with serving(told) as client:
+            await eventually(lambda: client.service.log.status is Status.FOLLOWING, within_seconds=10)
+            the_log.add("proposal-created")
+            await eventually(lambda: the_log.newest() == 3, within_seconds=10)
+            shown = await get(client, viewer_key, "/checkpoint")
+            await network.cut(Mode.CLOSING)
+            await eventually(lambda: not client.service.database.is_up, within_seconds=2)
+
+            later = await get(client, viewer_key, "/checkpoint")
+
+    assert [open_note(answer.content).size for answer in (shown, later)] == [3, 3]
 
 
 async def test_in_quarantine_the_published_checkpoint_is_answered_not_the_older_one(

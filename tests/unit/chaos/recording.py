@@ -132,8 +132,10 @@ class Recording:
                 self.row(METRICS, at, replica=replica, series=dict(series))
 
     def sessions(self, start: float, end: float, count: int, *, replicas: Iterable[str] = REPLICA_NAMES) -> None:
+        """Sessions that all began when the stretch does."""
         for at in _steps(start, end, 0.5):
-            self.row(SESSIONS, at, sessions=dict.fromkeys(replicas, count))
+            ages = dict.fromkeys(replicas, [at - start] * count)
+            self.row(SESSIONS, at, sessions=dict.fromkeys(replicas, count), ages=ages)
 
     def alerts(self, start: float, end: float, **state_by_name: str) -> None:
         for at in _steps(start, end, 0.25):

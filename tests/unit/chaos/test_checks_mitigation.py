@@ -254,6 +254,19 @@ def test_the_schedule_is_read_from_the_expectations_and_its_last_step_repeats() 
         pytest.param("pool", doing(mitigated, lambda r: r.sessions(35.1, 36, 0)), id="lost again"),
         pytest.param(
             "pool",
+            doing(
+                looked_at,
+                lambda r: r.sessions(0, 10, 4),
+                lambda r: r.sessions(10, 31, 0),
+                lambda r: r.sessions(31, 32, 2),
+                lambda r: r.sessions(32, 33, 0),
+                lambda r: r.sessions(33, 41, 2),
+            ),
+            id="made, lost and made again within the bound",
+        ),
+        pytest.param("pool", doing(looked_at, lambda r: r.sessions(0, 41, 4)), id="only what the fault left behind"),
+        pytest.param(
+            "pool",
             doing(looked_at, lambda r: r.sessions(0, 10, 4), lambda r: r.sessions(30, 41, 2, replicas=["replica-1"])),
             id="one replica stayed without",
         ),
@@ -318,16 +331,15 @@ def test_the_clock_of_mitigation_tells_not_seen_from_not_looked(tmp_path: Path) 
     assert measured == pytest.approx(4.0)
 
 
-def test_sessions_that_a_fault_left_behind_and_that_end_within_the_bound_are_not_held_against_the_pool(
-    tmp_path: Path,
-) -> None:
+def test_sessions_that_a_fault_left_behind_neither_count_nor_are_they_lost(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
     check, window = CHECKS["pool"]
     looked_at(recording)
-    recording.sessions(0, 32, 4)  # WINDOW is undone at 30: what the database has not noticed yet
+    recording.sessions(0, 32, 4)  # WINDOW is undone at 30.2: what the database has not noticed yet
     recording.sessions(32, 33, 0)
     recording.sessions(33, 41, 2)
 
     finding = check(recording.case(), window)
 
     assert finding.verdict is Verdict.PASS, finding.reason
+    assert "2.8" in finding.reason

@@ -352,6 +352,7 @@ class SigningUnavailable(FirewallError):
     code = "signing-unavailable"
     status = 503
     sentence = "This service has no key to sign decisions with. Nothing was done."
+    retry_after_seconds = 60
 
 
 class AlreadyCurrent(FirewallError):

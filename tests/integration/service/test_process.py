@@ -1,6 +1,7 @@
 """The process: `python -m app` with real sockets, signals and exit codes (FM01, FM03, FM16)."""
 
 import json
+import re
 import secrets
 import signal
 import socket
@@ -88,11 +89,12 @@ def test_it_serves_measures_logs_and_stops_as_asked(server: Server, editor_key: 
         'firewall_db_errors_total{error_type="connection"} 0.0',
         'firewall_auth_attempts_total{status="expired"} 0.0',
         'firewall_rate_limit_rejections_total{scope="principal"} 0.0',
-        'firewall_pool_connections{state="open"} 2.0',
         "firewall_schema_compatible 1.0",
         "firewall_waiting_room_waiters 0.0",
     ):
         assert line in series
+    (opened,) = re.findall(r'^firewall_pool_connections\{state="open"\} (.+)$', series, re.MULTILINE)
+    assert float(opened) >= 2  # what it keeps open; the worker may use more
 
 
 def test_a_request_under_way_is_finished_before_it_stops(server: Server, editor_key: str) -> None:

@@ -62,8 +62,8 @@ STALE_AT_ONCE_MAX: Final = 200
 """How many open proposals the winner makes stale itself; the janitor does the rest, none of which can be applied."""
 DUE_AT_ONCE_MAX: Final = 16
 AUTOMATIC: Final = "auto"
-BEYOND: Final = frozenset({State.APPLYING, State.APPLIED, State.ROLLED_BACK, State.FAILED})
-"""What a proposal has become that was applied once."""
+BEYOND: Final = frozenset({State.APPLYING, State.APPLIED, State.ROLLED_BACK})
+"""What a proposal has become that was applied once; one that failed may have failed before it was ever approved."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -310,7 +310,7 @@ def shown(application: Application, envelope: bytes) -> ApplicationShown:
 
 def _require_ready(held: StoredTarget, proposal: StoredProposal, *, revision: int | None, now: datetime) -> None:
     """Refuse what is not approved, or not on top of what is current."""
-    if proposal.state in BEYOND:
+    if proposal.state in BEYOND or (proposal.state is State.FAILED and proposal.approved_at is not None):
         raise AlreadyApplying
     if revision is not None and revision != proposal.revision:
         raise PreconditionFailed

@@ -17,7 +17,7 @@ from app.storage.connection import Connection
 
 # Reading the clock after the lock was granted keeps the times of one chain in its order.
 LOCK_PROPOSAL: Final = "SELECT last_leaf FROM proposals WHERE id = %s FOR UPDATE"
-LOCK_TARGET: Final = "SELECT last_leaf FROM targets WHERE name = %s FOR UPDATE"
+LOCK_TARGET: Final = "SELECT last_leaf FROM targets WHERE name = %s FOR NO KEY UPDATE"
 CLOCK: Final = "SELECT clock_timestamp()"
 INSERT: Final = """
     INSERT INTO events

@@ -24,7 +24,9 @@ INSERT: Final = """
     INSERT INTO targets (name, config, config_digest, version, digest, created_at)
     VALUES (%(name)s, %(config)s, %(config_digest)s, 1, %(digest)s, %(now)s)"""
 GET: Final = f"SELECT {COLUMNS} FROM targets WHERE name = %s"  # noqa: S608 - a constant
-LOCK: Final = GET + " FOR UPDATE"
+# NO KEY: a proposal's second update in a transaction checks its foreign key again, so steps that hold only the proposal
+# would wait for the target, and whoever holds the target for the proposal.
+LOCK: Final = GET + " FOR NO KEY UPDATE"
 SHARE: Final = GET + " FOR SHARE"
 LIST: Final = f"SELECT {COLUMNS} FROM targets WHERE name > %s ORDER BY name LIMIT %s"  # noqa: S608 - a constant
 SNAPSHOT_COLUMNS: Final = "target, version, digest, parent_digest, proposal_id, created_at"

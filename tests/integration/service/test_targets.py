@@ -15,7 +15,7 @@ from app.core.identifiers import Principal, ProposalId
 from app.core.lifecycle import State
 from app.errors import Overtaken
 from app.resilience.deadline import Deadline
-from app.storage import proposals
+from app.storage import proposals, targets
 from app.storage.connection import Connection
 from app.storage.events import Events
 from tests.integration.service.running import Client, Server, serving, settings_for
@@ -184,6 +184,20 @@ async def test_two_who_take_one_step_at_once_take_it_once(client: Client, editor
     told = (await client.http.get(f"{proposed.headers['location']}/events", headers=headers(editor_key))).json()
     assert [item["kind"] for item in told["items"]] == ["proposal-created", "withdrawn"]
     assert told["items"][0]["body"]["content"]["rationale"] == found["rationale"]
+
+
+async def test_a_step_of_a_proposal_does_not_wait_for_who_holds_its_target(client: Client, editor_key: str) -> None:
+    """An apply holds the target and wants its open proposals: if they wanted the target, both would wait for ever."""
+    proposed = await client.propose(editor_key)
+    sent = headers(editor_key, Idempotency_Key=secrets.token_hex(8))
+
+    async def withdraw(connection: Connection) -> Any:
+        assert await targets.lock(connection, "agents/router") is not None
+        return await client.http.post(f"{proposed.headers['location']}/withdrawal", json={}, headers=sent)
+
+    answer = await client.service.database.transact("test", withdraw, deadline=Deadline.after(3, clock))
+
+    assert (answer.status_code, answer.json()["state"]) == (200, "withdrawn")
 
 
 async def test_only_the_proposer_or_an_admin_withdraws(client: Client, server: Server, editor_key: str) -> None:

@@ -12,6 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("generated documents")
     group.addoption("--documents", type=int, default=4_000, help="how many documents each comparison generates")
     group.addoption("--seed", type=int, default=8785, help="where their sequence starts")
+    group.addoption("--lives", type=int, default=20, help="how many lives of proposals the model is compared with")
 
 
 @pytest.fixture
@@ -26,3 +27,10 @@ def seed(request: pytest.FixtureRequest) -> int:
     """Where to start."""
     start: int = request.config.getoption("--seed")
     return start
+
+
+@pytest.fixture
+def lives(request: pytest.FixtureRequest) -> int:
+    """How many lives of proposals to generate."""
+    count: int = request.config.getoption("--lives")
+    return count

@@ -43,6 +43,11 @@ EFFECTS = """
         (SELECT count(*) FROM applications a WHERE a.proposal_id = p.id AND a.state = 'acknowledged'),
         (SELECT count(*) FROM applications a WHERE a.proposal_id = p.id AND a.state = 'dead')
     FROM proposals p WHERE p.id = ANY(%s::uuid[])"""
+STANDING = """
+    SELECT p.id::text, p.state, p.epoch, array_remove(array_agg(v.digest::text), NULL)
+    FROM proposals p LEFT JOIN votes v ON v.proposal_id = p.id AND v.epoch = p.epoch
+      AND v.superseded_at IS NULL AND v.revoked_at IS NULL
+    WHERE p.id = ANY(%s::uuid[]) GROUP BY p.id"""
 Picture = dict[Any, Any]
 
 
@@ -92,7 +97,11 @@ def picture_of(model: Model) -> Picture:
     return {
         **{name: (held.state, held.head, held.versions[-1]) for name, held in model.targets.items()},
         **{
-            one.number: (one.state, one.epoch, sum(vote.stands and vote.epoch == one.epoch for vote in one.votes))
+            one.number: (
+                one.state,
+                one.epoch,
+                {vote.label for vote in one.votes if vote.stands and vote.epoch == one.epoch},
+            )
             for one in model.proposals.values()
         },
     }
@@ -106,13 +115,9 @@ def stored(world: World, model: Model) -> Picture:
         content = world.versions(name)[-1][1]
         found[name] = (state, version, notes_of(name, content))
     numbers = {proposal: number for number, proposal in world.ids.items()}
-    for row in world.rows(
-        "SELECT p.id::text, p.state, p.epoch, count(v.id) FROM proposals p LEFT JOIN votes v ON v.proposal_id = p.id"
-        " AND v.epoch = p.epoch AND v.superseded_at IS NULL AND v.revoked_at IS NULL"
-        " WHERE p.id = ANY(%s::uuid[]) GROUP BY p.id",
-        list(numbers),
-    ):
-        found[numbers[row[0]]] = row[1:]
+    labels = {signed.digest(): label for label, signed in world.envelopes.items()}
+    for proposal, state, epoch, standing in world.rows(STANDING, list(numbers)):
+        found[numbers[proposal]] = (state, epoch, {labels[digest] for digest in standing})
     return found
 
 

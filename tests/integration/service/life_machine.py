@@ -224,8 +224,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def deliver(self) -> None:
-        oldest = self.model.queue[0] if self.model.queue else 0
-        self.do(unseen=(op("deliver", number=oldest),), bells=(op("deliver", number=0),))
+        self.do(unseen=(op("deliver", number=self.world.longest_waiting()),), bells=(op("deliver", number=0),))
 
     @rule(place=some, back=st.integers(-1, 2), is_right=st.booleans())
     def observe(self, place: int, back: int, *, is_right: bool) -> None:

@@ -22,6 +22,8 @@ from tests.unit.service import electorate
 from tests.unit.service.electorate import private_key
 
 LOOPS = ("deliver", "tidy")
+DUE = """
+    SELECT proposal_id::text FROM applications WHERE state IN ('waiting', 'delivered') ORDER BY next_attempt_at"""
 NOWHERE = "sha256:" + "0" * 64
 
 
@@ -60,6 +62,11 @@ class World:
     def versions(self, target: str) -> list[tuple[str, Any]]:
         found = self.rows("SELECT digest, content FROM snapshots WHERE target = %s ORDER BY version", target)
         return [(row[0], json.loads(row[1])) for row in found]
+
+    def longest_waiting(self) -> int:
+        """Return whose application is delivered next, or 0."""
+        numbers = {proposal: number for number, proposal in self.ids.items()}
+        return next((numbers[row[0]] for row in self.rows(DUE)), 0)
 
     async def prepare(self, op: Op) -> Request:
         """Return what sends an operation, ready to be sent at the same time as others."""

@@ -12,7 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("generated documents")
     group.addoption("--documents", type=int, default=4_000, help="how many documents each comparison generates")
     group.addoption("--seed", type=int, default=8785, help="where their sequence starts")
-    group.addoption("--lives", type=int, default=20, help="how many lives of proposals the model is compared with")
+    group.addoption("--lives", type=int, default=25, help="how many lives of proposals the model is compared with")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.integration.service.stages import Stages, by_hand
 pytestmark = pytest.mark.integration
 
 STEPS_OF_A_LIFE = 25
-REACHED = {"applied", "stale", "withdrawn", "expired", "at once"}
+REACHED = {"applied", "rolled_back", "rejected", "stale", "withdrawn", "at once"}
 """What the few lives of an ordinary run come to, or they would say little."""
 
 

@@ -48,11 +48,11 @@ class Lives(RuleBasedStateMachine):
             self.model.targets[name] = Target(tier, versions, [None] * len(versions), freezes=freezes)
 
         for number, place in enumerate(begun, start=7):
-            self.do(self.proposal_of(number, self.target(place)))
+            self.do(self.proposal_of(number, self.target(place), proposer=int(number == 9)))
             self.simulate(leaves=False)
         if is_ahead:
             self.agree(0)
-            self.apply(0, "applier", "any")
+            self.apply(0, "applier", "any", is_frozen=False)
             self.deliver()
 
     # What happens -----------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class Lives(RuleBasedStateMachine):
                 case "simulated":
                     self.agree(number)
                 case "approved":
-                    self.apply(number, "applier", "any")
+                    self.apply(number, "applier", "any", is_frozen=False)
                 case "applying":
                     self.deliver()
                 case _:
@@ -221,9 +221,18 @@ class Lives(RuleBasedStateMachine):
         if one is not None:
             self.do(op("withdraw", number=one.number, who=who))
 
-    @rule(number=some, who=st.sampled_from(("applier", "applier", "breaker")), match=st.sampled_from(("any", "old")))
-    def apply(self, number: int, who: str, match: str) -> None:
+    @rule(
+        number=some,
+        who=st.sampled_from(("applier", "applier", "breaker")),
+        match=st.sampled_from(("any", "any", "old")),
+        is_frozen=st.sampled_from((False, False, True)),
+    )
+    def apply(self, number: int, who: str, match: str, *, is_frozen: bool) -> None:
+        if not self._in("approved"):
+            self.agree(number)
         one = self.pick(number, "approved") or self.pick(number)
+        if one is not None and is_frozen:
+            self.do(op("freeze", target=one.target))
         if one is not None:
             self.do(op("apply", number=one.number, who=who, match=match))
 

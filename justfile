@@ -147,6 +147,12 @@ unit *options: setup
 fuzz *options: environment
     @exec {{ python }} -m pytest tests/unit/service/test_bytes_generated.py --timeout=0 --documents=1000000 "$@"
 
+# Random lives of proposals, with many people at once, against a model of the design (about a second each; or: --lives N --seed S)
+[group('checks')]
+[no-exit-message]
+lives *options: setup
+    @exec {{ python }} -m pytest tests/integration/service/test_life.py --lives=600 "$@"
+
 # The API against its published description
 [group('checks')]
 [no-exit-message]

@@ -151,7 +151,7 @@ fuzz *options: environment
 [group('checks')]
 [no-exit-message]
 lives *options: setup
-    @exec {{ python }} -m pytest tests/integration/service/test_life.py --lives=600 "$@"
+    @exec {{ python }} -m pytest tests/integration/service/test_life.py --lives=450 "$@"
 
 # The API against its published description
 [group('checks')]

@@ -64,7 +64,7 @@ _HOLD = {"fast": 10.0, "documented": 80.0}
 _HOLD_FOR_BACKOFF = {"fast": 25.0, "documented": 95.0}
 _HOLD_BRIEF = {"fast": 0.5, "documented": 0.5}
 # A life is some fifteen requests, a simulation in two processes, votes and an application.
-_LOAD = Load(proposals_per_second=8.0, reads_per_second=10.0, retry_share=0.2, lives_per_second=1.0)
+_LOAD = Load(proposals_per_second=10.0, reads_per_second=8.0, retry_share=0.2, lives_per_second=0.5)
 _DATABASE_PORTS = (15431, 15432, 15433, 15434)  # slots 1 to 4; packets are dropped only where ports are fixed
 
 _BRIEF = ("brief_interruption",)

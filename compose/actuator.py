@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -155,7 +156,7 @@ def application(runtime: Runtime) -> Litestar:
 
 
 def _log(**facts: Any) -> None:
-    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.write(json.dumps({"timestamp": datetime.now(UTC).isoformat(), **facts}) + "\n")
     sys.stdout.flush()
 
 

@@ -12,9 +12,11 @@ from chaos.checks.findings import WindowCheck, failed, passed, seconds, unknown
 from chaos.evidence import Row
 from chaos.history import HISTORY, Operation, dropped, lags, operations, quantile
 from chaos.probes.metrics import FRONT_METRICS, sample_name
+from chaos.probes.service_log import service_log
 from chaos.scenario import Case, Check, Finding, Window
 from slo import budget
 
+ACTUATOR = "actuator"  # who also calls through the front: its log is compose.actuator's own account
 _FRONTEND = "firewall"
 _CLIENT_ERRORS = range(400, 500)
 
@@ -100,7 +102,7 @@ def budget_is_kept(*, share_max: float, requests_min: int = 200) -> WindowCheck:
 
 
 def client_and_proxy_agree(*, difference_share_max: float = 0.01, requests_min: int = 200) -> Check:
-    """The proxy in front counted as many answers of each class as the clients saw.
+    """The proxy in front counted as many answers of each class as the clients and the actuator saw.
 
     Compared between the proxy's first and last sample. What is under way at either end may differ.
     """
@@ -114,6 +116,11 @@ def client_and_proxy_agree(*, difference_share_max: float = 0.01, requests_min: 
         seen = [one.status for one in history if one.status is not None and first.t <= (one.completed or 0.0) < last.t]
         if len(seen) < requests_min:
             return unknown(f"{len(seen)} answers between the proxy's samples, {requests_min} needed")
+        seen += [
+            row.data["status"]
+            for row in service_log(case.evidence, ACTUATOR)
+            if row.data.get("event") == "observed" and first.t <= row.t < last.t
+        ]
         under_way = sum(one.invoked <= at < (one.completed or at + 1) for one in history for at in (first.t, last.t))
         allowed = difference_share_max * len(seen) + under_way + 2
         told = []

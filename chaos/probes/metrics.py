@@ -6,7 +6,7 @@ and ``samples/haproxy.jsonl``: ``{t, series}``. Only the series below are kept: 
 
 import asyncio
 from collections.abc import Collection, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -60,22 +60,25 @@ def sample_name(name: str, **labels: str) -> str:
 
 
 def selected(exposition: str, names: Collection[str]) -> dict[str, float]:
-    """Return the wanted series of a text exposition.
+    """Return the wanted series of a text exposition without timestamps.
 
-    Lines of other series are left out before parsing, which costs a hundred times more than skipping them.
+    Names and labels are parsed once: what is said of a series again and again differs by its value alone.
     """
-    wanted = "".join(_wanted_lines(exposition, names))
-    return {
-        sample_name(one.name, **one.labels): one.value
-        for family in text_string_to_metric_families(wanted)
-        for one in family.samples
-    }
+    return {_sample_name(series): float(value) for series, value in _wanted_lines(exposition, names)}
 
 
-def _wanted_lines(exposition: str, names: Collection[str]) -> Iterator[str]:
-    for line in exposition.splitlines(keepends=True):
+@lru_cache(maxsize=8192)
+def _sample_name(series: str) -> str:
+    (family,) = text_string_to_metric_families(f"{series} 0\n")
+    (one,) = family.samples
+    return sample_name(one.name, **one.labels)
+
+
+def _wanted_lines(exposition: str, names: Collection[str]) -> Iterator[tuple[str, str]]:
+    for line in exposition.splitlines():
         if line.partition("{")[0].partition(" ")[0] in names:
-            yield line
+            series, _, value = line.rpartition(" ")
+            yield series, value
 
 
 async def watch_metrics(

@@ -14,6 +14,7 @@ from typing import Any
 
 from chaos.checks import proposals
 from chaos.checks.attempts import schedule_of
+from chaos.checks.audit import every_effect_is_logged
 from chaos.checks.availability import budget_is_kept, client_and_proxy_agree, generator_kept_up
 from chaos.checks.detection import (
     alert_fires,
@@ -23,7 +24,9 @@ from chaos.checks.detection import (
     health_turns_red,
     log_event_appears,
 )
+from chaos.checks.fail_closed import fails_closed
 from chaos.checks.findings import WindowCheck, all_of, each_injection
+from chaos.checks.heads import head_reads_never_go_back, heads_are_chains, roll_backs_restore
 from chaos.checks.log import log_is_append_only
 from chaos.checks.mitigation import (
     attempts_are_bounded,
@@ -35,6 +38,7 @@ from chaos.checks.mitigation import (
     requests_are_queued,
     waiting_is_bounded,
 )
+from chaos.checks.quorum import nothing_applied_without_a_quorum, one_vote_a_voter
 from chaos.checks.recovery import (
     nothing_restarts,
     reconnects_by_itself,
@@ -48,7 +52,7 @@ from chaos.checks.secrets import no_secret_anywhere
 from chaos.faults.packets import PacketsDropped
 from chaos.faults.postgres import PostgresStopped
 from chaos.faults.proxies import ProxyDown, SilentProxy
-from chaos.scenario import Case, Check, Finding, Injection, Scenario, ScenarioClocks
+from chaos.scenario import Case, Check, Finding, Injection, Load, Scenario, ScenarioClocks
 
 _ALERT = "DatabaseConnectionDown"
 _VERIFICATION = 0  # the runbook's own section, which carries no number
@@ -59,6 +63,8 @@ _INCLUDING_RESTART = frozenset({1, 2, 3, 4, 5})
 _HOLD = {"fast": 10.0, "documented": 80.0}
 _HOLD_FOR_BACKOFF = {"fast": 25.0, "documented": 95.0}
 _HOLD_BRIEF = {"fast": 0.5, "documented": 0.5}
+# A life is some fifteen requests, a simulation in two processes, votes and an application.
+_LOAD = Load(proposals_per_second=10.0, reads_per_second=8.0, retry_share=0.2, lives_per_second=0.5)
 _DATABASE_PORTS = (15431, 15432, 15433, 15434)  # slots 1 to 4; packets are dropped only where ports are fixed
 
 _BRIEF = ("brief_interruption",)
@@ -181,9 +187,15 @@ _CHECKS: dict[str, Check] = {
 _INVARIANTS: dict[str, Check] = {
     "I1 no acknowledged proposal lost": proposals.no_acknowledged_proposal_lost,
     "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
+    "I3 nothing applied without a quorum": nothing_applied_without_a_quorum,
+    "I4 one vote a voter": one_vote_a_voter,
+    "I5 heads are chains": heads_are_chains,
+    "I6 a head that was read never goes back": head_reads_never_go_back,
     "I7 retries are idempotent": proposals.retries_are_idempotent,
-    "I9 one event per proposal": proposals.every_proposal_has_one_event,
     "I8 the log only grows": log_is_append_only,
+    "I9 every effect is logged": every_effect_is_logged,
+    "I10 it fails closed": fails_closed(),
+    "I11 a roll-back restores": roll_backs_restore,
     "I12 the log alone gives the state": replay_gives_the_same_heads,
     "I15 no secret anywhere": no_secret_anywhere,
     "waiting is bounded": _bound(
@@ -235,6 +247,7 @@ SCENARIO = Scenario(
         mitigate=mitigated_after,
         recover=recovered_after,
     ),
+    load=_LOAD,
     alert=_ALERT,
     suppressed_alerts=frozenset(
         {

@@ -1,7 +1,7 @@
 """Every metric, declared once, with its unit and bounded labels; what is counted is present from the start at 0.
 
-Histograms by route or operation appear with their first observation: a histogram is a dozen series, and no rule asks
-for one that nothing was observed in.
+Histograms by route or operation appear with their first observation, which `rate()` therefore does not see: each is a
+dozen series or more, and rules take them over all routes or operations together.
 
 The document's six names are the constants REQUEST_COUNT, REQUEST_DURATION, DB_ERRORS, DB_QUERY_DURATION,
 AUTH_ATTEMPTS and RATE_LIMIT_REJECTIONS. The labels `service`, `env` and `pod` are the scraper's.

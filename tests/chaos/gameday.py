@@ -87,11 +87,11 @@ class Traces:
 
 
 async def side_by_side(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result | BaseException]:
-    """Do them at once, a processor for each; an exception is what went wrong with one.
+    """Do as many at once as there are processors; an exception is what went wrong with one.
 
-    A world under load takes half a processor of 2026: with more worlds than processors nothing is ever steady.
+    A world under load takes more than half a processor: with more worlds than processors nothing is ever steady.
     """
-    free = asyncio.Semaphore(max(1, os.cpu_count() or 1))
+    free = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def one(work: Coroutine[Any, Any, Result]) -> Result:
         async with free:

@@ -80,7 +80,7 @@ class LogReading:
     async def checkpoint(self, *, deadline: Deadline) -> Published:
         """Return the newest checkpoint; while the database is gone or behind, the newest that is known here.
 
-        Nobody is shown less than this replica has shown before.
+        Nobody is shown less than this replica has shown before, until a recovery moves the high-water mark back.
 
         Raises:
             NotFound: nothing was published yet.
@@ -91,6 +91,7 @@ class LogReading:
         try:
             newest = await self._read(log_tree.newest_checkpoint, deadline)
         except (DatabaseUnavailable, QueryTimeout):
+            known = self._state.published()  # others may have been shown more since this was asked
             if known is None:
                 raise
             return Published(*known)

@@ -69,6 +69,11 @@ class LogState:
         """Return the newest note that this replica knows to be published, and how many seconds ago it was confirmed."""
         return None if self._note is None else (self._note, max(0.0, self._clock() - self._confirmed_at))
 
+    @property
+    def published_size(self) -> int:
+        """How many entries the newest checkpoint known here covers; 0 without one."""
+        return self._size
+
     def require_sound(self, *, is_high: bool) -> None:
         """Refuse to rely on the log when it must not be; `is_high`: for a change of tier high or above.
 
@@ -113,18 +118,20 @@ class LogState:
 
         Called with whatever is shown to anybody, so that nobody is shown less afterwards.
         """
-        if self._note is not None and size < self._size:
+        if size < self._size:
             return False
         self._note, self._size = note, size
         self._confirmed_at = self._clock()
         return True
 
+    def forget(self) -> None:
+        """Note that the high-water mark went back: what was known is no longer part of the log."""
+        self._note, self._size = None, 0
+
     def _become(self, status: Status) -> None:
         if status is self._status:
             return
         before, self._status = self._status, status
-        if before is Status.QUARANTINE:  # a person has decided what the log is: what was known may not be part of it
-            self._note = None
         if status is not Status.QUARANTINE:
             self.quarantine = None
         self._tell()

@@ -78,10 +78,13 @@ class Sequencer:
 
     async def _tend(self, session: Session, lead: Lead | None) -> Lead | None:
         """Look; sign if all is well; return the lead that this replica has now."""
+        shown = self._state.published_size
         look = await self._watch.look(session, lead)
         self._state.measured(look.backlog)
         metrics.LOG_SIZE.set(look.size)
         if look.marked is not None and look.marked_note is not None:
+            if look.marked.size < shown:  # marked before it was shown: only a recovery moves the mark back
+                self._state.forget()
             self._state.confirmed(look.marked_note, size=look.marked.size)
         if look.quarantine is not None:
             await self._quarantine(session, look, look.quarantine)

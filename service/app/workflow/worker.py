@@ -66,15 +66,12 @@ class Worker:
 
     async def _run(self, loop: Loop) -> None:
         while True:
-            if self._database.is_up:
-                pause = await self.step(loop)
-            else:
-                pause = UNAVAILABLE_PAUSE_SECONDS
+            loop.bell.clear()  # also without a database: a bell that stays rung would let no rest ever wait
+            pause = await self.step(loop) if self._database.is_up else UNAVAILABLE_PAUSE_SECONDS
             await self._rest(loop, pause)
 
     async def step(self, loop: Loop) -> float:
         """Take one step of a loop; return how long to rest after it, in seconds."""
-        loop.bell.clear()
         try:
             did = await loop.work(Deadline.after(self._policy.deadline_seconds, self._clock))
         except (DatabaseUnavailable, QueryTimeout, OutcomeUnknown):

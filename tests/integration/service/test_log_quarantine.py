@@ -12,6 +12,7 @@ from app.settings import Secret
 from app.storage import log_audit, log_quarantine
 from app.workflow.log_state import LogState, Status
 from tests.integration.service.logged import ORIGIN, SEED, Log, connected, sequencing, the_log
+from tests.integration.service.relay import Mode, relay
 from tests.integration.service.running import eventually, serving, settings_for
 
 __all__ = ["the_log"]
@@ -179,6 +180,24 @@ async def test_a_log_restored_forward_leaves_quarantine_without_a_fork(the_log: 
     the_log.assert_whole()
     ((body,),) = the_log.rows("SELECT convert_from(body, 'UTF8')::jsonb FROM events WHERE kind = 'log-recovered'")
     assert (body["from"], body["to"]) == (5, 5)
+
+
+async def test_a_replica_that_never_saw_the_quarantine_forgets_what_was_lost(the_log: Log) -> None:
+    the_log.add("genesis", *["proposal-created"] * 4)
+    async with relay(the_log.server.postgres.port) as network, sequencing(the_log, port=network.port) as replica:
+        await grown(the_log, 5)
+        the_log.backup()
+        the_log.add(*["proposal-created"] * 5)
+        await eventually(lambda: replica.state.published_size == 10, within_seconds=10)
+        await network.cut(Mode.CLOSING)
+        await eventually(lambda: not replica.database.is_up, within_seconds=5)
+        the_log.restore()
+        assert recover(the_log).returncode == 0
+        assert replica.state.published_size == 10
+
+        await network.cut(Mode.OPEN)
+
+        await eventually(lambda: replica.state.published_size == the_log.newest() == 6, within_seconds=15)
 
 
 async def test_recovery_is_refused_when_nothing_is_wrong(the_log: Log) -> None:

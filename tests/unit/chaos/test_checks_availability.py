@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checks.availability import budget_is_kept, client_and_proxy_agree, generator_kept_up, served
+from chaos.checks.availability import ACTUATOR, budget_is_kept, client_and_proxy_agree, generator_kept_up, served
 from chaos.history import HISTORY, operations
 from chaos.probes.metrics import FRONT_METRICS
 from chaos.scenario import Finding, Window
@@ -112,6 +112,13 @@ def test_clients_and_proxy_that_saw_the_same_agree(recording: Recording) -> None
 )
 def test_clients_and_proxy_that_disagree_are_refused(recording: Recording, c5xx: float) -> None:
     assert counted(recording, c5xx=c5xx).verdict is Verdict.FAIL
+
+
+def test_what_the_actuator_was_answered_is_counted_too(recording: Recording) -> None:
+    recording.log(ACTUATOR, [(10.0, "observed", {"status": 503})] * 50)
+
+    assert counted(recording, c5xx=150).verdict is Verdict.PASS
+    assert counted(recording, c5xx=100).verdict is Verdict.FAIL
 
 
 def test_without_the_proxys_counters_agreement_is_unknown(recording: Recording) -> None:

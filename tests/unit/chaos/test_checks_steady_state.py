@@ -56,6 +56,11 @@ def test_nothing_recorded_is_not_steady_and_every_silent_probe_is_named(recordin
         pytest.param(lambda r: r.operation(8, answer="info"), "1 of 101 requests failed", id="one open write"),
         pytest.param(lambda r: r.operation(8, answer="fail", status=401), "requests failed", id="a wrong refusal"),
         pytest.param(
+            lambda r: r.operation(8, kind="vote", answer="fail", status=503, invocation={"life": 7}),
+            "requests failed",
+            id="a life that met an error",
+        ),
+        pytest.param(
             lambda r: r.operation(1, answer="fail", ms=5000), "requests failed", id="begun before, failed within"
         ),
         pytest.param(lambda r: r.traffic(9, 9.5, ms=300), "p99 is 300 ms", id="slow answers"),
@@ -81,6 +86,7 @@ def test_refusals_that_are_right_and_suppressed_alerts_do_not_count(recording: R
     recording.operation(8, kind="reuse", answer="fail", status=422)
     recording.operation(8, kind="retry", answer="fail", status=409)
     recording.operation(8, kind="propose", answer="fail", status=409)
+    recording.operation(8, kind="vote", answer="fail", status=409, invocation={"life": 7})
     recording.alerts(8, 9, HighServerErrorRate="suppressed")
 
     assert reasons(recording) == ""

@@ -1,4 +1,4 @@
-"""What a replica knows to be published never shrinks, until a person has decided what the log is."""
+"""What a replica knows to be published never shrinks, until it is told to forget."""
 
 from app.storage.log_quarantine import Quarantine
 from app.workflow.log_state import LogState
@@ -24,13 +24,21 @@ def test_same_size_is_confirmed_again() -> None:
     assert known.confirmed(b"two", size=2)
 
 
-def test_after_a_quarantine_nothing_is_known_until_it_is_confirmed_again() -> None:
+def test_quarantine_forgets_nothing() -> None:
     known = state()
     known.confirmed(b"two", size=2)
-    known.enter_quarantine(WHY)
-    assert known.published() == (b"two", 0.0)
 
+    known.enter_quarantine(WHY)
     known.follow()
 
-    assert known.published() is None
+    assert known.published() == (b"two", 0.0)
+
+
+def test_once_it_is_to_forget_a_smaller_checkpoint_is_taken() -> None:
+    known = state()
+    known.confirmed(b"two", size=2)
+
+    known.forget()
+
+    assert (known.published(), known.published_size) == (None, 0)
     assert known.confirmed(b"one", size=1)

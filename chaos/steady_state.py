@@ -103,7 +103,8 @@ async def wait(writer: EvidenceWriter, expected: SteadyState, *, deadline_second
         now = writer.origin.elapsed()
         missing: tuple[str, ...] = ("not long enough yet",)
         if now - started >= expected.seconds:
-            missing = departures(timeline, expected, now)
+            # In a thread: the first look reads all that was recorded so far; the load generator must go on meanwhile.
+            missing = await asyncio.to_thread(departures, timeline, expected, now)
             if not missing:
                 return Observation(ok=True, text=f"steady for {expected.seconds:g} s")
         if now - started >= deadline_seconds:

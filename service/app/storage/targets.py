@@ -193,6 +193,7 @@ async def advance(
 
     Raises:
         psycopg.errors.UniqueViolation: somebody else did, in spite of the lock.
+        psycopg.errors.ForeignKeyViolation: the proposal was made for another base.
     """
     made = Snapshot(
         target=held.name,
@@ -203,7 +204,9 @@ async def advance(
         created_at=now,
     )
     await _add_snapshot(connection, Content(made, content))
-    await connection.execute(ADVANCE, [made.version, made.digest, held.name, held.version])
+    advanced = await connection.execute(ADVANCE, [made.version, made.digest, held.name, held.version])
+    if advanced.rowcount != 1:
+        raise AssertionError("a locked target has the version that was read with the lock")
     return made
 
 

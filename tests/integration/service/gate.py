@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import psycopg
@@ -91,7 +91,7 @@ class Founded:
             version, digest = connection.execute(
                 "SELECT version, digest FROM targets WHERE name = %s FOR UPDATE", [target]
             ).fetchone() or (0, "")
-            carrier = self._carrier(connection)
+            carrier = self._carrier(connection, target, version, digest)
             connection.execute(
                 "INSERT INTO snapshots (target, version, parent_version, digest, parent_digest, proposal_id, content,"
                 " created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, now())",
@@ -104,13 +104,17 @@ class Founded:
         return int(version) + 1
 
     @staticmethod
-    def _carrier(connection: psycopg.Connection[Any]) -> Any:
-        row = connection.execute(
-            "SELECT id FROM proposals AS p WHERE NOT EXISTS (SELECT FROM snapshots AS s WHERE s.proposal_id = p.id)"
-            " LIMIT 1"
-        ).fetchone()
-        assert row is not None, "a snapshot needs a proposal"
-        return row[0]
+    def _carrier(connection: psycopg.Connection[Any], target: str, version: int, digest: str) -> UUID:
+        """Return a proposal that a snapshot on this base can name; nobody takes it up, because it is closed."""
+        made, content = uuid4(), secrets.token_bytes(8)
+        connection.execute(
+            "INSERT INTO proposals (id, principal, kind, target, base_version, base_digest, body, body_digest, content,"
+            " proposal_digest, created_at, state, expires_at) VALUES (%s, 'tester', 'governance', %s, %s, %s, '',"
+            " encode(sha256(''), 'hex'), %s, sha256_text(%s), now(), 'pending', now())",
+            [made, target, version, digest, content, content],
+        )
+        connection.execute("UPDATE proposals SET state = 'withdrawn', revision = revision + 1 WHERE id = %s", [made])
+        return made
 
 
 def found(server: Server, folder: Path, **rules: Any) -> Founded:

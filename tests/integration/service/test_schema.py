@@ -25,16 +25,24 @@ EMPTY = "sha256:" + hashlib.sha256(b"{}").hexdigest()
 @pytest.fixture(scope="module")
 def connection(server: Server) -> Iterator[psycopg.Connection[Any]]:
     server.add_target("schema/tests", {})
+    server.add_target("schema/others", {})
     with server.connect() as made:
         yield made
 
 
 def begin(connection: psycopg.Connection[Any], state: str = "pending", **change: Any) -> uuid.UUID:
-    row = {"id": uuid.uuid4(), "target": "schema/tests", "kind": "mutation", "content": uuid.uuid4().bytes, **change}
+    row = {
+        "id": uuid.uuid4(),
+        "target": "schema/tests",
+        "base_digest": EMPTY,
+        "kind": "mutation",
+        "content": uuid.uuid4().bytes,
+        **change,
+    }
     connection.execute(
         "INSERT INTO proposals (id, principal, kind, target, base_version, base_digest, body, body_digest, content,"
         " proposal_digest, created_at, state, expires_at)"
-        " VALUES (%(id)s, 'tester', %(kind)s, %(target)s, 1, sha256_text(''), '', encode(sha256(''), 'hex'),"
+        " VALUES (%(id)s, 'tester', %(kind)s, %(target)s, 1, %(base_digest)s, '', encode(sha256(''), 'hex'),"
         " %(content)s, sha256_text(%(content)s), now(), %(state)s, now())",
         {**row, "state": state},
     )
@@ -153,6 +161,25 @@ def test_history_of_targets_is_fixed(connection: psycopg.Connection[Any], case: 
 
     assert refused.value.sqlstate is not None
     assert refused.value.sqlstate[:2] in {"23", "42"}
+
+
+STALE: dict[str, dict[str, Any]] = {
+    "of another version": {"version": 3, "parent": 2},
+    "of another content": {"base_digest": "sha256:" + "0" * 64},
+    "of another target": {"target": "schema/others"},
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_a_version_stands_on_the_base_of_its_own_proposal(connection: psycopg.Connection[Any], case: str) -> None:
+    made = {"version": 2, "parent": 1, "digest": EMPTY, **STALE[case]}
+    proposal = {name: STALE[case][name] for name in ("base_digest", "target") if name in STALE[case]}
+    with connection.transaction(force_rollback=True):
+        connection.execute(ADD_SNAPSHOT, {**made, "version": 2, "parent": 1, "proposal": begin(connection)})
+    with connection.transaction(force_rollback=True), pytest.raises(errors.ForeignKeyViolation) as refused:
+        connection.execute(ADD_SNAPSHOT, {**made, "proposal": begin(connection, **proposal)})
+
+    assert refused.value.diag.constraint_name == "snapshots_stand_on_their_base"
 
 
 def test_a_proposal_keeps_its_content_whoever_asks(connection: psycopg.Connection[Any]) -> None:

@@ -47,6 +47,12 @@ up *options: setup
 down *options: environment
     @exec {{ python }} -m compose down "$@"
 
+# Walk one change of a governed document from its proposal to offline verification and roll-back, told as it goes
+[group('stack')]
+[no-exit-message]
+demo *options: setup
+    @exec {{ python }} -m compose demo "$@"
+
 # Run every check (or: lint unit ...); names all that failed, not just the first
 [group('checks')]
 [no-exit-message]

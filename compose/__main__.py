@@ -2,12 +2,15 @@
 
 import asyncio
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import click
 
 import slo.profiles
 from compose import places, up
+from compose.demo import Demo, DemoFailed
 from compose.settings import REPOSITORY
 
 NOT_UP = 3
@@ -65,6 +68,35 @@ def status_command() -> None:
         click.echo(f"  {name:14} {'answers' if is_well else 'DOES NOT ANSWER'}")
     _tell(home, known)
     sys.exit(0 if all(answers.values()) else 1)
+
+
+@main.command("demo")
+def demo_command() -> None:
+    """Walk one change from its proposal to offline verification and roll-back, on the stack that is up.
+
+    Without one, a stack is started for it and taken down afterwards.
+    """
+    home = up.Home()
+    try:
+        state, was_up = up.up(
+            home, profile="fast", service_path=REPOSITORY / "service", say=lambda line: click.echo(f"  {line}")
+        )
+    except up.UpFailed as problem:
+        raise click.ClickException(str(problem)) from problem
+    began = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="amgf-demo-") as folder:
+            demo = Demo(home, state, Path(folder), click.echo)
+            demo.run()
+            click.echo(f"\n{demo.steps} steps in {time.monotonic() - began:.1f} s, every one as it should be.")
+    except DemoFailed as problem:
+        raise click.ClickException(str(problem)) from problem
+    finally:
+        if was_up:
+            click.echo("The stack stays up; stop it: ./justw down")
+        else:
+            up.down(home)
+            click.echo("The stack is down again; keep one up for more: ./justw up")
 
 
 @main.command("hold", hidden=True)

@@ -1,10 +1,12 @@
 """`up`, `down` and `status`: one stack in the background, on this host's loopback, for development and exploring.
 
 It lives in a world without a network of its own, so that a browser and curl reach it. What is known of it stands in
-`<tools folder>/up`: `state.json`, the header file with the development key (mode 0600) and the logs.
+`<tools folder>/up`: `state.json`, the header file with the development key, the keys of the people that the stack was
+founded with (mode 0600), its genesis bundle, and the logs.
 """
 
 import asyncio
+import base64
 import contextlib
 import fcntl
 import os
@@ -56,6 +58,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """A governed document to try things on, at version 1."""
     digest: str = ""
     """Of that version."""
+    moving_target: str = ""
+    """Another, for `demo` to change."""
+    service_path: str = ""
+    """Import path of the service that runs."""
 
 
 class Home:
@@ -67,6 +73,8 @@ class Home:
         self.logs = self.folder / "logs"
         self.progress = self.folder / "progress"
         self.headers = self.folder / "headers"
+        self.genesis = self.folder / "genesis.json"
+        self._people = self.folder / "people"
         self._state = self.folder / "state.json"
 
     def read(self) -> State | None:
@@ -82,10 +90,31 @@ class Home:
         beside.write_bytes(msgspec.json.encode(state))
         beside.rename(self._state)
 
+    def api_key(self, name: str) -> Path:
+        """Return the file of somebody's API key."""
+        return self._people / f"{name}.api-key"
+
+    def signing_key(self, name: str) -> Path:
+        """Return the file of a validator's signing key, as `amgf --key` takes it."""
+        return self._people / f"{name}.key"
+
+    def hand_out(self, stack: Stack) -> None:
+        """Write down what clients need to be the people of a development stack."""
+        write_secret(self.headers, f"X-API-Key: {stack.api_key()}\n")
+        if stack.gate is None:
+            return
+        self._people.mkdir(mode=0o700, exist_ok=True)
+        for name, key in stack.gate.api_keys.items():
+            write_secret(self.api_key(name), key)
+        for one in stack.gate.validators:
+            write_secret(self.signing_key(one.id), base64.b64encode(bytes(one.key)).decode())
+        self.genesis.write_bytes(stack.gate.genesis.read_bytes())
+
     def forget(self) -> None:
         """Remember nothing but the logs."""
-        for path in (self._state, self.headers, self.progress):
+        for path in (self._state, self.headers, self.progress, self.genesis):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self._people, ignore_errors=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -209,7 +238,7 @@ async def hold(home: Home, *, profile: str, service_path: Path) -> int:
     )
     try:
         async with Stack.start(spec, progress=progress) as stack:
-            write_secret(home.headers, f"X-API-Key: {stack.api_key()}\n")
+            home.hand_out(stack)
             first = stack.gate.quiet_targets[0] if stack.gate else None
             home.write(
                 msgspec.structs.replace(
@@ -218,6 +247,8 @@ async def hold(home: Home, *, profile: str, service_path: Path) -> int:
                     ports=ports,
                     target=first.name if first else "",
                     digest=first.digest if first else "",
+                    moving_target=stack.gate.moving_targets[0].name if stack.gate else "",
+                    service_path=str(service_path),
                 )
             )
             await asked_to_end.wait()

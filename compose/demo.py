@@ -179,7 +179,6 @@ class Demo:
         deadline = time.monotonic() + STEP_SECONDS
         done = self._amgf(who, arguments)
         while again is not None and done.returncode == again and time.monotonic() < deadline:
-            time.sleep(0.5)
             done = self._amgf(who, arguments)
         for line in (done.stdout + done.stderr).splitlines():
             self.say(f"      {line}")

@@ -97,3 +97,12 @@ def test_a_stack_that_does_not_come_up_says_which_part_and_leaves_nothing(
     assert "migrations ended with exit code 1" in started.stderr
     assert "No module named" in started.stderr
     assert Home(tools / "up").read() is None
+
+
+def test_the_demo_walks_a_whole_life_on_a_stack_of_its_own_and_takes_it_down(run: Run, tools: Path) -> None:
+    done = run("demo")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every one as it should be" in done.stdout
+    assert "The stack is down again" in done.stdout
+    assert sorted(one.name for one in (tools / "up").iterdir()) == ["lock", "logs"]

@@ -27,7 +27,7 @@ TIME_LOCK: Final = 75
 """What `amgf apply` ends with while the time-lock of an approved proposal runs."""
 CHECK_FAILED: Final = range(11, 25)
 """What `amgf verify bundle` ends with: ten more than the number of the check that failed."""
-NOT_ALLOWED: Final = 77
+REFUSED: Final = 1
 _ID: Final = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 Say = Callable[[str], None]
@@ -72,7 +72,7 @@ class Demo:
         wanted = {
             **DOCUMENT,
             "tool_grants": [*DOCUMENT["tool_grants"], "browser"],
-            "budgets": {"tokens": 1000 + int(time.time()) % 1000},
+            "budgets": {"tokens": 1200},
         }
         old, new = self._file("old.json", DOCUMENT), self._file("new.json", wanted)
         told = self._step(
@@ -89,7 +89,7 @@ class Demo:
             f"{PROPOSER} may not vote on it",
             PROPOSER,
             ["sign", proposal, "approve", "--key", self._key(PROPOSER), "-y"],
-            expected=lambda code: code == NOT_ALLOWED,
+            expected=lambda code: code == REFUSED,
         )
         self._approve(proposal)
         self._step(

@@ -91,7 +91,7 @@ class Demo:
             ["sign", proposal, "approve", "--key", self._key(PROPOSER), "-y"],
             expected=lambda code: code == REFUSED,
         )
-        self._approve(proposal)
+        self._approve(proposal, (OWNER, "an owner"), (SAFETY, "of safety"))
         self._step(
             "It waits out its time-lock and is applied by somebody who did not propose it",
             APPLIER,
@@ -99,13 +99,13 @@ class Demo:
             again=TIME_LOCK,
         )
 
-    def _approve(self, proposal: str) -> None:
+    def _approve(self, proposal: str, *people: tuple[str, str]) -> None:
         self._step(
             f"{MACHINE} runs the simulation again, elsewhere, and signs only an equal digest",
             MACHINE,
             ["recompute", proposal, "--key", self._key(MACHINE)],
         )
-        for name, role in ((OWNER, "an owner"), (SAFETY, "of safety")):
+        for name, role in people:
             self._step(
                 f"{name}, {role}, looks at it and signs",
                 name,
@@ -141,12 +141,11 @@ class Demo:
         )
         proposal = self._id(told)
         self._simulated(proposal)
-        self._approve(proposal)
+        self._approve(proposal, (OWNER, "an owner"))
         self._step(
-            "A roll-back is applied like any change: a new version with the old content",
-            APPLIER,
-            ["apply", proposal],
-            again=TIME_LOCK,
+            "It has a lower tier, so it applies itself: a new version with the old content",
+            AUDITOR,
+            ["watch", proposal, "--timeout", "20"],
         )
 
     def _replay(self, target: str) -> None:

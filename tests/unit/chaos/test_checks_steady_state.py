@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,3 +143,22 @@ async def test_waiting_ends_at_its_deadline_and_says_what_is_missing(tmp_path: P
 
     assert not observation.ok
     assert "replica-1: readiness not seen" in observation.text
+
+
+@pytest.mark.anyio
+async def test_the_load_generator_goes_on_while_a_stretch_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went_on = threading.Event()
+
+    def judged(*_: object) -> tuple[str, ...]:
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).add_done_callback(lambda _: went_on.set())
+        return () if went_on.wait(5.0) else ("the event loop stood still",)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("chaos.steady_state.departures", judged)
+    writer = EvidenceWriter(tmp_path, Origin.now())
+
+    observation = await wait(writer, SteadyState(replicas=(), seconds=0.0), deadline_seconds=0.0)
+
+    assert observation.ok, observation.text

@@ -4,8 +4,8 @@ from typing import Any
 
 import rfc8785
 
-from app.core import canonical
-from app.core.strict_json import Document
+from app.core.documents import canonical
+from app.core.documents.strict_json import Document
 from benchmarks import samples
 from benchmarks.measure import Goal, Pair, Side
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from app.core import strict_json
+from app.core.documents import strict_json
 from benchmarks import samples
 from benchmarks.measure import Pair, Side
 

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 
-from app.core import merkle
-from app.core.replay import VerifyAll, replay
-from app.core.standing import Obligation
+from app.core.log import merkle
+from app.core.replay.standing import Obligation
+from app.core.replay.whole_log import VerifyAll, replay
 from app.ed25519 import verify
 from benchmarks.measure import Goal, Pair, Side
 from tests.unit.service.book import Book

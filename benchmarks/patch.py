@@ -4,7 +4,7 @@ from typing import Any
 
 import jsonpatch
 
-from app.core import canonical, patch
+from app.core.documents import canonical, patch
 from benchmarks import samples
 from benchmarks.measure import Pair, Side
 

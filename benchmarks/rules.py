@@ -6,8 +6,8 @@ from typing import Any
 
 from cel_expr_python import cel as engine
 
-from app.core import cel
-from app.core.policy_set import Rule
+from app.core.governance.policy_set import Rule
+from app.core.simulation import cel
 from benchmarks import samples
 from benchmarks.measure import Goal, Pair, Side
 

@@ -4,8 +4,8 @@ import asyncio
 import atexit
 from typing import Any
 
-from app.core.evaluation import Evaluation
-from app.core.simulation import simulate
+from app.core.simulation.evaluation import Evaluation
+from app.core.simulation.plan import simulate
 from app.ed25519 import verify
 from app.sandbox.pool import SandboxPool
 from benchmarks import samples

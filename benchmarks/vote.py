@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 
-from app.core import envelope, quorum, votes
-from app.core.envelope import IN_TOTO, pae
-from app.core.keys import from_base64
-from app.core.policy_set import DEFAULT
-from app.core.target import Tier
+from app.core.governance.policy_set import DEFAULT
+from app.core.governed.target import Tier
+from app.core.quorum import tally as quorum
+from app.core.quorum import votes
+from app.core.signing import envelope
+from app.core.signing.envelope import IN_TOTO, pae
+from app.core.signing.keys import from_base64
 from app.ed25519 import verify
 from benchmarks.measure import Pair, Side
 from tests.unit.service import electorate

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.core.strict_json import BYTES_MAX, NODES_MAX
+from app.core.documents.strict_json import BYTES_MAX, NODES_MAX
 
 REFUSED = [
     pytest.param(b"", "syntax", "", id="nothing"),

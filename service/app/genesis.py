@@ -22,10 +22,13 @@ import psycopg
 from psycopg import AsyncConnection
 
 from app import ed25519, log, settings
-from app.core import canonical, constitution, genesis, target
-from app.core.events import Draft
-from app.core.genesis import Genesis
-from app.core.identifiers import Principal
+from app.core.documents import canonical
+from app.core.documents.identifiers import Principal
+from app.core.governance import genesis
+from app.core.governance.genesis import Genesis
+from app.core.governed import target
+from app.core.log.events import Draft
+from app.core.simulation import constitution
 from app.errors import FirewallError, InvalidDocument, InvalidSettings
 from app.security import derived_keys
 from app.settings import DatabaseAddress

@@ -24,10 +24,10 @@ from app.api.operations import (
 )
 from app.api.paths import TARGETS, TargetPath, target_in
 from app.api.proposals import Nothing
-from app.core.identifiers import ProposalId
-from app.core.lifecycle import Kind
-from app.core.proposal import Digest, Proposal
-from app.core.strict_json import NUMBER_MAX
+from app.core.documents.identifiers import ProposalId
+from app.core.documents.strict_json import NUMBER_MAX
+from app.core.governed.lifecycle import Kind
+from app.core.governed.proposal import Digest, Proposal
 from app.errors import InvalidRequest, PreconditionRequired
 from app.workflow import bodies
 from app.workflow.apply import ACCEPTED, ApplicationShown, Applier

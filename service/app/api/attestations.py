@@ -10,7 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from app.api import facts
 from app.api.operations import JSON, problems
 from app.api.paths import TARGETS, TargetPath, target_in
-from app.core.envelope import Envelope
+from app.core.signing.envelope import Envelope
 from app.workflow.attestation import Attestations
 
 _encode = msgspec.json.Encoder(order="sorted").encode

@@ -12,10 +12,10 @@ from litestar.params import FromPath, QueryParameter
 from app.api import dependencies, facts
 from app.api.operations import JSON, WRITE_PROBLEMS, problems, with_body
 from app.api.proposals import HttpLimits
-from app.core.bundle import MEDIA_TYPE, Bundle
-from app.core.identifiers import ProposalId
-from app.core.merkle import SIZE_MAX
-from app.core.verification import Finding, Report
+from app.core.documents.identifiers import ProposalId
+from app.core.log.merkle import SIZE_MAX
+from app.core.verification.bundle import MEDIA_TYPE, Bundle
+from app.core.verification.judging import Finding, Report
 from app.workflow.bundles import Bundles
 
 BODIES: Final = (Bundle,)

@@ -12,9 +12,9 @@ from litestar.params import PathParameter
 from app.api import dependencies, facts
 from app.api.operations import JSON, SMALL_BODY_BYTES_MAX, WRITE_PROBLEMS, problems, tagged, with_body
 from app.api.proposals import HttpLimits
-from app.core.envelope import Envelope
-from app.core.policy_set import DEFAULT, PolicySet
-from app.core.strict_json import NUMBER_MAX
+from app.core.documents.strict_json import NUMBER_MAX
+from app.core.governance.policy_set import DEFAULT, PolicySet
+from app.core.signing.envelope import Envelope
 from app.errors import NotFound
 from app.storage.governance import POLICIES, ROOT
 from app.workflow import bodies

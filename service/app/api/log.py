@@ -12,9 +12,9 @@ from litestar.params import PathParameter, QueryParameter
 
 from app.api import facts
 from app.api.problems import MEDIA_TYPE, Problem
-from app.core import tiles
-from app.core.merkle import SIZE_MAX
-from app.core.tiles import Tile
+from app.core.log import tiles
+from app.core.log.merkle import SIZE_MAX
+from app.core.log.tiles import Tile
 from app.errors import NotFound
 from app.workflow.log_reading import ConsistencyProof, EntriesPage, InclusionProof, LogReading
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from litestar.params import PathParameter
 
-from app.core.proposal import SLUG_PATTERN, TARGET_CHARACTERS_MAX
+from app.core.governed.proposal import SLUG_PATTERN, TARGET_CHARACTERS_MAX
 from app.errors import UnknownTarget
 
 TARGETS: Final = "/api/v1/targets"

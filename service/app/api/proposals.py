@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 
+from app.api import cursor as cursors
 from app.api import dependencies, facts
 from app.api.operations import (
     JSON,
@@ -24,10 +25,9 @@ from app.api.operations import (
     tagged,
     with_body,
 )
-from app.core import cursor as cursors
-from app.core.identifiers import Principal, ProposalId
-from app.core.lifecycle import State
-from app.core.proposal import Proposal, ProposalContent, Target, TierName
+from app.core.documents.identifiers import Principal, ProposalId
+from app.core.governed.lifecycle import State
+from app.core.governed.proposal import Proposal, ProposalContent, Target, TierName
 from app.storage.proposals import NEWEST, Filter
 from app.workflow import bodies
 from app.workflow.intake import CREATED, ROUTE, Proposals

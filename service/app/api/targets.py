@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import PathParameter, QueryParameter
 
+from app.api import cursor as cursors
 from app.api import dependencies, facts
 from app.api.operations import (
     JSON,
@@ -25,9 +26,8 @@ from app.api.operations import (
 )
 from app.api.paths import TARGETS, TargetPath, address, target_in
 from app.api.proposals import HttpLimits
-from app.core import cursor as cursors
-from app.core.identifiers import ProposalId
-from app.core.strict_json import NUMBER_MAX
+from app.core.documents.identifiers import ProposalId
+from app.core.documents.strict_json import NUMBER_MAX
 from app.storage.targets import Snapshot
 from app.workflow import bodies
 from app.workflow.freezing import Freezing

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 
+from app.api import cursor as cursors
 from app.api import dependencies, facts
 from app.api.operations import (
     JSON,
@@ -25,10 +26,9 @@ from app.api.operations import (
     with_body,
 )
 from app.api.proposals import HttpLimits
-from app.core import cursor as cursors
-from app.core.envelope import Envelope
-from app.core.identifiers import ProposalId
-from app.core.statement import Ballot
+from app.core.documents.identifiers import ProposalId
+from app.core.signing.envelope import Envelope
+from app.core.signing.statement import Ballot
 from app.workflow import bodies
 from app.workflow.plans import Plan, Plans
 from app.workflow.votes import CREATED, KNOWN, ROUTE, VoteReceipt, VoteRecord, Votes

@@ -14,16 +14,19 @@ import msgspec
 
 from app.client.exits import NO, Stop, bad_input
 from app.client.http import Firewall
-from app.core import canonical, patch, policy_set, statement, target, validators
-from app.core.bodies import Content, ProposalCreated, Simulated
-from app.core.entry import EntryFlaw, Raw, read
-from app.core.policy_set import PolicySet
-from app.core.rebuilding import assembled, facts_of
-from app.core.shapes import Pin
-from app.core.standing import CORPUS, POLICIES, VALIDATORS, Unreadable
-from app.core.statement import Ballot, BallotPredicate
-from app.core.target import TargetConfig, Tier
-from app.core.validators import ValidatorSet
+from app.core.documents import canonical, patch
+from app.core.governance import policy_set, validators
+from app.core.governance.policy_set import PolicySet
+from app.core.governance.validators import ValidatorSet
+from app.core.governed import target
+from app.core.governed.shapes import Pin
+from app.core.governed.target import TargetConfig, Tier
+from app.core.log.bodies import Content, ProposalCreated, Simulated
+from app.core.log.entry import EntryFlaw, Raw, read
+from app.core.replay.standing import CORPUS, POLICIES, VALIDATORS, Unreadable
+from app.core.signing import statement
+from app.core.signing.statement import Ballot, BallotPredicate
+from app.core.verification.rebuilding import assembled, facts_of
 from app.errors import FirewallError, PatchFailed
 from app.sandbox import once
 from app.sandbox.result import Inconclusive

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.client.exits import CANNOT_WRITE, Stop, bad_input
-from app.core import genesis, strict_json
-from app.core.genesis import Genesis
+from app.core.documents import strict_json
+from app.core.governance import genesis
+from app.core.governance.genesis import Genesis
 from app.errors import FirewallError, InvalidDocument, MalformedBody
 from app.security import signatures
 from app.security.signatures import KeyFileUnusable, PrivateKey

@@ -20,7 +20,7 @@ import httpx
 
 from app.client import shown
 from app.client.exits import INPUT, NO, NOT_ALLOWED, TRY_AGAIN, UNAVAILABLE, Stop, bad_input
-from app.core import strict_json
+from app.core.documents import strict_json
 from app.errors import MalformedBody
 
 ATTEMPTS: Final = 5

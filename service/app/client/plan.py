@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from app.client import shown
-from app.core import pointer as pointers
-from app.core.difference import between
+from app.core.documents import pointer as pointers
+from app.core.documents.difference import between
 
 ADDED: Final = "+"
 REMOVED: Final = "-"

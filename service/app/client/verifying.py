@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from app.core.standing import Obligation
-from app.core.verification import Resimulated
+from app.core.replay.standing import Obligation
+from app.core.verification.judging import Resimulated
 from app.sandbox import once
 from app.sandbox.result import Inconclusive
 from app.security.signatures import verify

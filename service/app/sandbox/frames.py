@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from app.core.simulation_inputs import INPUT_BYTES_MAX
+from app.core.simulation.inputs import INPUT_BYTES_MAX
 
 HEADER: Final = struct.Struct(">I")
 REQUEST_BYTES_MAX: Final = INPUT_BYTES_MAX + 1024

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Self
 
 from app import metrics
-from app.core import policy_set
+from app.core.governance import policy_set
 from app.errors import Flaw, SimulationBusy
 from app.sandbox import frames
 from app.sandbox.process import COMMAND, WorkerLost, WorkerProcess

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.core import canonical
+from app.core.documents import canonical
 from app.sandbox.frames import Reason
 
 Verdict = Literal["allow", "deny", "inconclusive"]

@@ -9,11 +9,11 @@ import sys
 from typing import BinaryIO, Final
 
 from app import ed25519
-from app.core import canonical
-from app.core.cel import UnsafeText
-from app.core.evaluation import Evaluation, rule_flaws
-from app.core.json_schema import SchemaLimit, document_flaws, schema_flaws
-from app.core.simulation import EngineMismatch, Evaluator, InvalidInputs, simulate
+from app.core.documents import canonical
+from app.core.documents.json_schema import SchemaLimit, document_flaws, schema_flaws
+from app.core.simulation.cel import UnsafeText
+from app.core.simulation.evaluation import Evaluation, rule_flaws
+from app.core.simulation.plan import EngineMismatch, Evaluator, InvalidInputs, simulate
 from app.errors import Flaw
 from app.sandbox import frames, limits
 

@@ -29,7 +29,7 @@ from typing import Any, Final
 import psycopg
 
 from app import log, metrics, settings
-from app.core.identifiers import Principal
+from app.core.documents.identifiers import Principal
 from app.errors import DatabaseUnavailable, InvalidSettings, QueryTimeout, Unauthenticated
 from app.migrations import lock
 from app.resilience.deadline import Clock, Deadline

@@ -1,8 +1,8 @@
 """The log's signing key: checkpoints, and nothing else, are signed with it (Ed25519)."""
 
 from app import ed25519
-from app.core import checkpoint as checkpoints
-from app.core.checkpoint import Checkpoint
+from app.core.log import checkpoint as checkpoints
+from app.core.log.checkpoint import Checkpoint
 from app.security.signatures import PrivateKey
 from app.settings import Secret
 

@@ -13,8 +13,8 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from app import ed25519
-from app.core.envelope import Envelope, Signature, pae
-from app.core.keys import from_base64, keyid, require_strong, to_base64
+from app.core.signing.envelope import Envelope, Signature, pae
+from app.core.signing.keys import from_base64, keyid, require_strong, to_base64
 from app.errors import WeakKey
 
 verify = ed25519.verify

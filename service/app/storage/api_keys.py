@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 import psycopg
 
-from app.core.identifiers import Principal
+from app.core.documents.identifiers import Principal
 from app.storage.connection import Connection
 
 INSERT: Final = """

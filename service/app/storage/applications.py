@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from app.core.identifiers import ProposalId
+from app.core.documents.identifiers import ProposalId
 from app.storage.connection import Connection
 
 ApplicationState = Literal["waiting", "delivered", "acknowledged", "dead"]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.core.identifiers import Principal, ProposalId
+from app.core.documents.identifiers import Principal, ProposalId
 from app.storage.connection import Connection, Row
 
 VoteId = NewType("VoteId", UUID)

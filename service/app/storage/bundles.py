@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from app.core.entry import Raw
-from app.core.identifiers import ProposalId
-from app.core.target import RESERVED_TARGETS
+from app.core.documents.identifiers import ProposalId
+from app.core.governed.target import RESERVED_TARGETS
+from app.core.log.entry import Raw
 from app.storage.connection import Connection
 
 OWN: Final = """

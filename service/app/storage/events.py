@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
-from app.core import events as rules
-from app.core.events import Draft, Event
-from app.core.identifiers import RANDOM_BYTES, EventId, ProposalId, uuid7
+from app.core.documents.identifiers import RANDOM_BYTES, EventId, ProposalId, uuid7
+from app.core.log import events as rules
+from app.core.log.events import Draft, Event
 from app.storage.connection import Connection
 
 # Reading the clock after the lock was granted keeps the times of one chain in its order.

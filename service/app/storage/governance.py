@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core import canonical, policy_set, root, validators
-from app.core.policy_set import PolicySet
-from app.core.root import Root
-from app.core.shapes import Pin
-from app.core.validators import ValidatorSet
+from app.core.documents import canonical
+from app.core.governance import policy_set, root, validators
+from app.core.governance.policy_set import PolicySet
+from app.core.governance.root import Root
+from app.core.governance.validators import ValidatorSet
+from app.core.governed.shapes import Pin
 from app.errors import NotFounded
 from app.storage.connection import Connection
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from app.core.identifiers import Principal
+from app.core.documents.identifiers import Principal
 from app.storage.connection import Connection
 
 BEGIN: Final = """

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import msgspec
 
-from app.core import merkle
-from app.core.checkpoint import Checkpoint
-from app.core.merkle import CompactRange, Node, Range
+from app.core.log import merkle
+from app.core.log.checkpoint import Checkpoint
+from app.core.log.merkle import CompactRange, Node, Range
 from app.storage import log_tree
 from app.storage.connection import Connection
 

@@ -7,8 +7,8 @@ audits, never in a request.
 from collections.abc import AsyncIterator
 from typing import Final
 
-from app.core import merkle
-from app.core.merkle import CompactRange, Node
+from app.core.log import merkle
+from app.core.log.merkle import CompactRange, Node
 from app.storage import log_tree
 from app.storage.connection import Connection
 

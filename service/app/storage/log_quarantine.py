@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from app.core.checkpoint import Checkpoint
+from app.core.log.checkpoint import Checkpoint
 from app.errors import LogQuarantined
 from app.storage.connection import Connection
 

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from app.core import merkle
-from app.core.merkle import Node, Range
+from app.core.log import merkle
+from app.core.log.merkle import Node, Range
 from app.storage.connection import Connection
 
 SIZE: Final = "SELECT coalesce(max(index) + 1, 0) FROM log_entries"

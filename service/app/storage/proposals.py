@@ -12,10 +12,10 @@ from uuid import UUID
 import msgspec
 from psycopg import sql
 
-from app.core import lifecycle
-from app.core.events import Draft, Event
-from app.core.identifiers import Principal, ProposalId
-from app.core.lifecycle import State
+from app.core.documents.identifiers import Principal, ProposalId
+from app.core.governed import lifecycle
+from app.core.governed.lifecycle import State
+from app.core.log.events import Draft, Event
 from app.errors import Overtaken
 from app.storage.connection import Connection, Row
 from app.storage.events import Events

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from app.core.identifiers import ProposalId
-from app.core.shapes import Pin
+from app.core.documents.identifiers import ProposalId
+from app.core.governed.shapes import Pin
 from app.storage.connection import Connection
 from app.storage.governance import Pins
 

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from app.core.events import Draft
-from app.core.identifiers import Principal, ProposalId
+from app.core.documents.identifiers import Principal, ProposalId
+from app.core.log.events import Draft
 from app.storage.connection import Connection
 from app.storage.events import Events
 

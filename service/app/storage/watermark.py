@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from app.core import checkpoint as checkpoints
-from app.core.checkpoint import NOTE_BYTES_MAX, Checkpoint, CheckpointFlaw
+from app.core.log import checkpoint as checkpoints
+from app.core.log.checkpoint import NOTE_BYTES_MAX, Checkpoint, CheckpointFlaw
 
 FILE_MODE: Final = 0o644
 

@@ -13,16 +13,18 @@ from typing import Any, Final
 import msgspec
 
 from app import log
-from app.core import canonical, constitution, statement
-from app.core.envelope import IN_TOTO
-from app.core.events import SERVICE
-from app.core.identifiers import Principal, ProposalId
-from app.core.instants import to_text
-from app.core.lifecycle import Kind, State
-from app.core.policy_set import QuorumRule
-from app.core.quorum import Tally
-from app.core.statement import Decision, DecisionPredicate
-from app.core.target import Tier, from_record, is_governance
+from app.core.documents import canonical
+from app.core.documents.identifiers import Principal, ProposalId
+from app.core.documents.instants import to_text
+from app.core.governance.policy_set import QuorumRule
+from app.core.governed.lifecycle import Kind, State
+from app.core.governed.target import Tier, from_record, is_governance
+from app.core.log.events import SERVICE
+from app.core.quorum.tally import Tally
+from app.core.signing import statement
+from app.core.signing.envelope import IN_TOTO
+from app.core.signing.statement import Decision, DecisionPredicate
+from app.core.simulation import constitution
 from app.errors import (
     AlreadyApplying,
     ApplierNotAllowed,

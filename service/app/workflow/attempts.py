@@ -11,7 +11,7 @@ from typing import Final
 
 from psycopg import errors
 
-from app.core.identifiers import Principal
+from app.core.documents.identifiers import Principal
 from app.errors import AlreadyApplying, DuplicateOpen, FirewallError, IdempotencyInProgress, IdempotencyKeyReused
 from app.resilience.deadline import Deadline
 from app.storage import idempotency

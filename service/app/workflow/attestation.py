@@ -13,12 +13,13 @@ from typing import Any, Final
 import msgspec
 
 from app import metrics
-from app.core import attestation as rules
-from app.core import envelope as dsse
-from app.core import instants, statement
-from app.core.shapes import Pin
-from app.core.statement import Attestation, LogPosition
-from app.core.target import Tier
+from app.core.documents import instants
+from app.core.governed.shapes import Pin
+from app.core.governed.target import Tier
+from app.core.signing import attestation as rules
+from app.core.signing import envelope as dsse
+from app.core.signing import statement
+from app.core.signing.statement import Attestation, LogPosition
 from app.errors import DatabaseUnavailable, FirewallError, NotAttested, QueryTimeout, UnknownTarget
 from app.resilience.deadline import Clock, Deadline
 from app.security.signatures import PrivateKey

@@ -2,9 +2,11 @@
 
 import msgspec
 
-from app.core import canonical, simulation, statement
-from app.core.statement import Ballot, BallotPredicate
-from app.core.target import Tier, is_governance
+from app.core.documents import canonical
+from app.core.governed.target import Tier, is_governance
+from app.core.signing import statement
+from app.core.signing.statement import Ballot, BallotPredicate
+from app.core.simulation import plan as simulation
 from app.sandbox.result import SandboxResult
 from app.storage.governance import Rules
 from app.storage.proposals import StoredProposal

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from app.core import canonical, strict_json
-from app.core.shapes import Misshapen, convert
+from app.core.documents import canonical, strict_json
+from app.core.governed.shapes import Misshapen, convert
 from app.errors import InvalidBody
 
 OFF_LOOP_BYTES: Final = 64 * 1024

@@ -11,16 +11,18 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core import bundle as bundles
-from app.core import genesis, merkle, verification
-from app.core.bundle import ENTRIES_MAX, Bundle, Consistency
-from app.core.entry import Raw
-from app.core.genesis import Genesis
-from app.core.identifiers import ProposalId
-from app.core.keys import to_base64
-from app.core.lifecycle import State
-from app.core.shapes import Pin
-from app.core.verification import Report, Resimulated
+from app.core.documents.identifiers import ProposalId
+from app.core.governance import genesis
+from app.core.governance.genesis import Genesis
+from app.core.governed.lifecycle import State
+from app.core.governed.shapes import Pin
+from app.core.log import merkle
+from app.core.log.entry import Raw
+from app.core.signing.keys import to_base64
+from app.core.verification import bundle as bundles
+from app.core.verification import judging as verification
+from app.core.verification.bundle import ENTRIES_MAX, Bundle, Consistency
+from app.core.verification.judging import Report, Resimulated
 from app.errors import BodyErased, BundleTooLarge, InvalidRequest, NotFound, NotFounded, NotPublishedYet
 from app.resilience.deadline import Deadline
 from app.sandbox.pool import SandboxPool

@@ -16,8 +16,9 @@ import httpx
 import msgspec
 
 from app import metrics
-from app.core import events, instants
-from app.core.target import Actuator
+from app.core.documents import instants
+from app.core.governed.target import Actuator
+from app.core.log import events
 from app.errors import UnknownTarget
 from app.resilience.backoff import Backoff
 from app.resilience.deadline import Deadline

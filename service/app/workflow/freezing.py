@@ -6,10 +6,10 @@ approved proposal for this target whose votes stand at that instant; whoever fro
 
 import msgspec
 
-from app.core.events import Draft
-from app.core.identifiers import Principal, ProposalId
-from app.core.lifecycle import State
-from app.core.target import Tier
+from app.core.documents.identifiers import Principal, ProposalId
+from app.core.governed.lifecycle import State
+from app.core.governed.target import Tier
+from app.core.log.events import Draft
 from app.errors import NotApproved, NotFrozen, StaleBase, UnknownTarget
 from app.resilience.deadline import Deadline
 from app.storage import governance, proposals, targets

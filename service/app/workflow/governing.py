@@ -11,8 +11,8 @@ from typing import Final
 import msgspec
 
 from app import ed25519
-from app.core import constitution
-from app.core.target import is_governance
+from app.core.governed.target import is_governance
+from app.core.simulation import constitution
 from app.errors import Flaw, Unconstitutional
 from app.storage.governance import POLICIES, VALIDATORS, Rules
 

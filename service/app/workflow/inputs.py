@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core import instants, simulation
-from app.core.simulation import ProposalFacts, Reference, Versioned
-from app.core.target import Tier
+from app.core.documents import instants
+from app.core.governed.target import Tier
+from app.core.simulation import plan as simulation
+from app.core.simulation.plan import ProposalFacts, Reference, Versioned
 from app.storage.connection import Connection
 from app.storage.governance import CORPUS, POLICIES, Rules
 

@@ -11,12 +11,13 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from app.core import instants, strict_json, target
-from app.core import proposal as rules
-from app.core.identifiers import RANDOM_BYTES, Principal, ProposalId, uuid7
-from app.core.lifecycle import OPEN, Kind, State
-from app.core.proposal import Intake
-from app.core.target import Tier
+from app.core.documents import instants, strict_json
+from app.core.documents.identifiers import RANDOM_BYTES, Principal, ProposalId, uuid7
+from app.core.governed import proposal as rules
+from app.core.governed import target
+from app.core.governed.lifecycle import OPEN, Kind, State
+from app.core.governed.proposal import Intake
+from app.core.governed.target import Tier
 from app.errors import (
     Flaw,
     Forbidden,

@@ -10,10 +10,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from app import log
-from app.core import engine
-from app.core.events import SERVICE
-from app.core.identifiers import ProposalId
-from app.core.lifecycle import OPEN, State
+from app.core.documents.identifiers import ProposalId
+from app.core.governed.lifecycle import OPEN, State
+from app.core.log.events import SERVICE
+from app.core.simulation import engine
 from app.errors import BallotSuperseded, NotFounded
 from app.resilience.deadline import Deadline
 from app.storage import governance, proposals, simulations

@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from app.core import merkle, tiles
-from app.core.merkle import ProofFlaw
-from app.core.tiles import Tile
+from app.core.log import merkle, tiles
+from app.core.log.merkle import ProofFlaw
+from app.core.log.tiles import Tile
 from app.errors import DatabaseUnavailable, NotFound, QueryTimeout
 from app.resilience.deadline import Deadline
 from app.storage import log_tree

@@ -27,10 +27,10 @@ import psycopg
 
 from app import log as logging
 from app import settings
-from app.core.checkpoint import Checkpoint
-from app.core.events import Draft
-from app.core.identifiers import Principal
-from app.core.merkle import CompactRange
+from app.core.documents.identifiers import Principal
+from app.core.log.checkpoint import Checkpoint
+from app.core.log.events import Draft
+from app.core.log.merkle import CompactRange
 from app.errors import InvalidSettings
 from app.security import derived_keys
 from app.settings import LogRecoverySettings

@@ -8,8 +8,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from app.core.checkpoint import Checkpoint, CheckpointFlaw
-from app.core.merkle import CompactRange
+from app.core.log.checkpoint import Checkpoint, CheckpointFlaw
+from app.core.log.merkle import CompactRange
 from app.security.log_key import LogKey
 from app.storage import log, log_quarantine, log_tree
 from app.storage.connection import Connection

@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from app import log, metrics
-from app.core.events import SERVICE
-from app.core.identifiers import Principal
-from app.core.lifecycle import State
+from app.core.documents.identifiers import Principal
+from app.core.governed.lifecycle import State
+from app.core.log.events import SERVICE
 from app.errors import UnknownTarget, UnknownVersion
 from app.resilience.deadline import Deadline
 from app.storage import applications, proposals, targets

@@ -4,8 +4,8 @@ from datetime import datetime
 
 import msgspec
 
-from app.core.identifiers import ProposalId
-from app.core.shapes import Pin
+from app.core.documents.identifiers import ProposalId
+from app.core.governed.shapes import Pin
 from app.errors import NotFound, NotSimulated
 from app.resilience.deadline import Deadline
 from app.storage import proposals, simulations

@@ -12,15 +12,19 @@ from typing import Final
 import msgspec
 
 from app import log
-from app.core import canonical, quorum, statement, validators, votes
-from app.core import envelope as dsse
-from app.core.events import SERVICE
-from app.core.lifecycle import State
-from app.core.quorum import Tally
-from app.core.statement import Ballot
-from app.core.target import Tier
-from app.core.validators import ValidatorSet
-from app.core.votes import VerifiedVote
+from app.core.documents import canonical
+from app.core.governance import validators
+from app.core.governance.validators import ValidatorSet
+from app.core.governed.lifecycle import State
+from app.core.governed.target import Tier
+from app.core.log.events import SERVICE
+from app.core.quorum import tally as quorum
+from app.core.quorum import votes
+from app.core.quorum.tally import Tally
+from app.core.quorum.votes import VerifiedVote
+from app.core.signing import envelope as dsse
+from app.core.signing import statement
+from app.core.signing.statement import Ballot
 from app.errors import BallotSuperseded, FirewallError, NotSimulated
 from app.security.signatures import verify
 from app.storage import ballot_box, proposals, simulations

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import msgspec
 
-from app.core.identifiers import EventId, ProposalId
-from app.core.proposal import Proposal, Restores, TierName
+from app.core.documents.identifiers import EventId, ProposalId
+from app.core.governed.proposal import Proposal, Restores, TierName
 from app.errors import NotFound
 from app.resilience.deadline import Deadline
 from app.storage import events as stored_events

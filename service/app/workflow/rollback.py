@@ -12,13 +12,14 @@ from typing import Annotated, Final
 
 import msgspec
 
-from app.core import canonical, difference, proposal
-from app.core.events import SERVICE
-from app.core.identifiers import Principal, ProposalId
-from app.core.lifecycle import Kind
-from app.core.proposal import Intake, ProposalContent, Restores
-from app.core.strict_json import NUMBER_MAX
-from app.core.target import is_governance
+from app.core.documents import canonical, difference
+from app.core.documents.identifiers import Principal, ProposalId
+from app.core.documents.strict_json import NUMBER_MAX
+from app.core.governed import proposal
+from app.core.governed.lifecycle import Kind
+from app.core.governed.proposal import Intake, ProposalContent, Restores
+from app.core.governed.target import is_governance
+from app.core.log.events import SERVICE
 from app.errors import AlreadyCurrent, Flaw, InvalidBody, UnknownTarget, UnknownVersion
 from app.resilience.deadline import Deadline
 from app.storage import targets

@@ -3,7 +3,9 @@
 import msgspec
 
 from app import ed25519
-from app.core import canonical, constitution, policy_set, strict_json
+from app.core.documents import canonical, strict_json
+from app.core.governance import policy_set
+from app.core.simulation import constitution
 from app.errors import Flaw, InvalidPolicySet, NotFound, SimulationBusy
 from app.resilience.deadline import Deadline
 from app.sandbox.pool import SandboxPool

@@ -16,7 +16,7 @@ import psycopg
 
 from app import log as logging
 from app import metrics
-from app.core.merkle import CompactRange
+from app.core.log.merkle import CompactRange
 from app.errors import DatabaseUnavailable
 from app.resilience.deadline import Clock
 from app.security.log_key import LogKey

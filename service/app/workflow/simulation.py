@@ -13,11 +13,14 @@ from typing import Any, Final
 
 import msgspec
 
-from app.core import canonical, engine, instants, simulation, statement
-from app.core.events import SERVICE
-from app.core.identifiers import ProposalId
-from app.core.lifecycle import State
-from app.core.target import Tier
+from app.core.documents import canonical, instants
+from app.core.documents.identifiers import ProposalId
+from app.core.governed.lifecycle import State
+from app.core.governed.target import Tier
+from app.core.log.events import SERVICE
+from app.core.signing import statement
+from app.core.simulation import engine
+from app.core.simulation import plan as simulation
 from app.errors import Overtaken, SimulationBusy, UnknownTarget
 from app.resilience.deadline import Deadline
 from app.sandbox.pool import SandboxPool

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.core import target as rules
-from app.core.proposal import Target
-from app.core.target import Actuator, TargetConfig
+from app.core.governed import target as rules
+from app.core.governed.proposal import Target
+from app.core.governed.target import Actuator, TargetConfig
 from app.storage.targets import Content, StoredTarget, TargetState
 
 

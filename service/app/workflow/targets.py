@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from psycopg import errors
 
-from app.core import canonical, strict_json
-from app.core import target as rules
-from app.core.identifiers import Principal
-from app.core.strict_json import Document
-from app.core.target import TargetConfig
+from app.core.documents import canonical, strict_json
+from app.core.documents.identifiers import Principal
+from app.core.documents.strict_json import Document
+from app.core.governed import target as rules
+from app.core.governed.target import TargetConfig
 from app.errors import Flaw, InvalidTarget, SimulationBusy, TargetExists, UnknownTarget, UnknownVersion
 from app.resilience.deadline import Deadline
 from app.sandbox.result import Inconclusive

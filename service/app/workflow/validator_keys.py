@@ -11,12 +11,13 @@ from typing import Any, Final
 import msgspec
 
 from app import ed25519
-from app.core import envelope as dsse
-from app.core import instants, keys, possession
-from app.core.events import Draft
-from app.core.identifiers import Principal
-from app.core.possession import Possession
-from app.core.validators import ValidatorSet
+from app.core.documents import instants
+from app.core.documents.identifiers import Principal
+from app.core.governance.validators import ValidatorSet
+from app.core.log.events import Draft
+from app.core.signing import envelope as dsse
+from app.core.signing import keys, possession
+from app.core.signing.possession import Possession
 from app.errors import BallotSuperseded, Forbidden, NotEligible, NotFound, ProofFailed, WeakKey
 from app.resilience.deadline import Deadline
 from app.security.challenges import Challenges

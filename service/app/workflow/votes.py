@@ -13,14 +13,14 @@ from uuid import UUID
 
 import msgspec
 
-from app.core import envelope as dsse
-from app.core import votes
-from app.core.envelope import Envelope
-from app.core.events import Draft
-from app.core.identifiers import RANDOM_BYTES, Principal, ProposalId, uuid7
-from app.core.lifecycle import State
-from app.core.quorum import Tally
-from app.core.votes import VerifiedVote
+from app.core.documents.identifiers import RANDOM_BYTES, Principal, ProposalId, uuid7
+from app.core.governed.lifecycle import State
+from app.core.log.events import Draft
+from app.core.quorum import votes
+from app.core.quorum.tally import Tally
+from app.core.quorum.votes import VerifiedVote
+from app.core.signing import envelope as dsse
+from app.core.signing.envelope import Envelope
 from app.errors import (
     AlreadyApplying,
     BallotClosed,

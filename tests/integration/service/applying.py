@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.core import canonical
-from app.core.policy_set import DEFAULT
+from app.core.documents import canonical
+from app.core.governance.policy_set import DEFAULT
 from app.settings import DatabasePolicy, DeliveryPolicy, Secret, Settings, WorkerPolicy
 from tests.integration.service.gate import DOCUMENT, PROPOSER, Founded, Party, found
 from tests.integration.service.running import EVENTS, _running, eventually, serving, settings_for

@@ -17,11 +17,12 @@ import httpx
 import psycopg
 import pytest
 
-from app.core import canonical, envelope, statement
-from app.core.envelope import Envelope
-from app.core.identifiers import ProposalId
-from app.core.policy_set import DEFAULT
-from app.core.statement import Ballot, Vote
+from app.core.documents import canonical
+from app.core.documents.identifiers import ProposalId
+from app.core.governance.policy_set import DEFAULT
+from app.core.signing import envelope, statement
+from app.core.signing.envelope import Envelope
+from app.core.signing.statement import Ballot, Vote
 from app.resilience.deadline import Deadline
 from app.security.signatures import PrivateKey
 from app.storage import proposals

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import psycopg
 
-from app.core import envelope
-from app.core.envelope import Envelope
-from app.core.keys import keyid
-from app.core.statement import Ballot
+from app.core.signing import envelope
+from app.core.signing.envelope import Envelope
+from app.core.signing.keys import keyid
+from app.core.signing.statement import Ballot
 from app.errors import Overtaken
 from app.security.signatures import generate
 from app.workflow.simulation import Lease

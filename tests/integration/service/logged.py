@@ -16,9 +16,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from app.core import checkpoint as checkpoints
-from app.core import merkle
-from app.core.checkpoint import Checkpoint
+from app.core.log import checkpoint as checkpoints
+from app.core.log import merkle
+from app.core.log.checkpoint import Checkpoint
 from app.ed25519 import verify
 from app.resilience.readiness import Readiness
 from app.security.signatures import PrivateKey

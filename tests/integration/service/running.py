@@ -16,8 +16,9 @@ import httpx
 import psycopg
 import pytest
 
-from app.core import canonical, target
-from app.core.identifiers import Principal
+from app.core.documents import canonical
+from app.core.documents.identifiers import Principal
+from app.core.governed import target
 from app.main import Service, create_service
 from app.settings import (
     DatabaseAddress,

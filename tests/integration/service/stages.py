@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from app.core import canonical
+from app.core.documents import canonical
 from app.sandbox.result import Inconclusive
 from app.storage.governance import Documents
 from app.workflow.janitor import Janitor

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from app import log
-from app.core.identifiers import Principal
+from app.core.documents.identifiers import Principal
 from app.storage.idempotency import Scope
 from tests.integration.service.relay import Mode, relay
 from tests.integration.service.running import PROPOSAL, Client, Server, eventually, serving, settings_for, with_policy

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from app.core import envelope, statement
-from app.core.statement import Decision
+from app.core.signing import envelope, statement
+from app.core.signing.statement import Decision
 from app.security.signatures import verify
 from tests.integration.service.applying import Actuator, Life, governed, living, unlocked
 from tests.integration.service.gate import DOCUMENT, Founded

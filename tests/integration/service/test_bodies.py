@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.core.strict_json import BYTES_MAX
+from app.core.documents.strict_json import BYTES_MAX
 from tests.bad_bodies import REFUSED
 from tests.integration.service.running import Client, Server, serving, settings_for
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from app.client.runtime import Refused, Runtime
-from app.core import canonical
-from app.core.genesis import Genesis
-from app.core.verification import Resimulated, verify_bundle
+from app.core.documents import canonical
+from app.core.governance.genesis import Genesis
+from app.core.verification.judging import Resimulated, verify_bundle
 from app.ed25519 import verify
 from app.settings import DatabaseAddress, LogPolicy, Secret, Settings
 from tests.integration.service.relay import Mode, relay

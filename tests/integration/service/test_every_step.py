@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from app.core.lifecycle import State
+from app.core.governed.lifecycle import State
 from tests.integration.service.applying import address as address_of
 from tests.integration.service.applying import unlocked
 from tests.integration.service.gate import Founded

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.core import canonical
-from app.core.genesis import Genesis
-from app.core.policy_set import DEFAULT
+from app.core.documents import canonical
+from app.core.governance.genesis import Genesis
+from app.core.governance.policy_set import DEFAULT
 from tests.integration.service.running import Server
 from tests.unit.service.founding import founded
 

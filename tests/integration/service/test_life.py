@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import seed as seeded
 from hypothesis.stateful import run_state_machine_as_test
 
-from app.core.policy_set import DEFAULT
+from app.core.governance.policy_set import DEFAULT
 from tests.integration.service.applying import QUORUM, UNLOCKED
 from tests.integration.service.gate import Founded, found
 from tests.integration.service.life_machine import Lives

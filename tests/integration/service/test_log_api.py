@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from app.core import merkle, tiles
-from app.core.tiles import Tile
+from app.core.log import merkle, tiles
+from app.core.log.tiles import Tile
 from app.workflow.log_state import Status
 from tests.integration.service.logged import Log, open_note, sequencing, the_log
 from tests.integration.service.relay import Mode, relay

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from app.core import lifecycle
-from app.core.lifecycle import State
+from app.core.governed import lifecycle
+from app.core.governed.lifecycle import State
 from compose.postgres_template import APPLICATION
 from tests.integration.service.running import Server
 

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from app.core import merkle
-from app.core.merkle import CompactRange
+from app.core.log import merkle
+from app.core.log.merkle import CompactRange
 from app.storage import log as log_rows
 from app.storage import log_tree
 from app.workflow.log_state import Status

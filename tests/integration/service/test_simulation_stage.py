@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.core.events import SERVICE
-from app.core.lifecycle import State
-from app.core.policy_set import DEFAULT
+from app.core.governance.policy_set import DEFAULT
+from app.core.governed.lifecycle import State
+from app.core.log.events import SERVICE
 from app.errors import Overtaken
 from app.sandbox.result import Inconclusive
 from app.storage import proposals

@@ -10,9 +10,9 @@ import msgspec
 import psycopg
 import pytest
 
-from app.core import canonical
-from app.core.identifiers import Principal, ProposalId
-from app.core.lifecycle import State
+from app.core.documents import canonical
+from app.core.documents.identifiers import Principal, ProposalId
+from app.core.governed.lifecycle import State
 from app.errors import Overtaken
 from app.resilience.deadline import Deadline
 from app.storage import proposals, targets

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from app import ed25519
-from app.core import constitution, envelope
-from app.core.keys import keyid, to_base64
-from app.core.possession import Possession
+from app.core.signing import envelope
+from app.core.signing.keys import keyid, to_base64
+from app.core.signing.possession import Possession
+from app.core.simulation import constitution
 from app.security.signatures import PrivateKey, generate
 from tests.integration.service.gate import Founded, Party, policies
 from tests.unit.service import electorate

@@ -8,8 +8,9 @@ from uuid import uuid4
 
 import pytest
 
-from app.core import canonical, envelope, keys
-from app.core.lifecycle import State
+from app.core.documents import canonical
+from app.core.governed.lifecycle import State
+from app.core.signing import envelope, keys
 from app.storage import ballot_box, proposals
 from app.storage.proposals import Step
 from tests.integration.service.gate import PEOPLE, PROPOSER, Founded, Party

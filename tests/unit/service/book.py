@@ -12,16 +12,20 @@ from typing import Any
 
 import msgspec
 
-from app.core import canonical, checkpoint, envelope, genesis, instants, merkle, patch, policy_set, quorum, statement
-from app.core import target as targets
-from app.core.entry import Raw
-from app.core.keys import to_base64
-from app.core.policy_set import PolicySet
-from app.core.shapes import Pin
-from app.core.statement import Ballot, BallotPredicate, Decided
-from app.core.target import Tier
-from app.core.validators import ValidatorSet, parse
-from app.core.votes import VerifiedVote
+from app.core.documents import canonical, instants, patch
+from app.core.governance import genesis, policy_set
+from app.core.governance.policy_set import PolicySet
+from app.core.governance.validators import ValidatorSet, parse
+from app.core.governed import target as targets
+from app.core.governed.shapes import Pin
+from app.core.governed.target import Tier
+from app.core.log import checkpoint, merkle
+from app.core.log.entry import Raw
+from app.core.quorum import tally as quorum
+from app.core.quorum.votes import VerifiedVote
+from app.core.signing import envelope, statement
+from app.core.signing.keys import to_base64
+from app.core.signing.statement import Ballot, BallotPredicate, Decided
 from tests.unit.service import electorate
 from tests.unit.service.electorate import NOW, ORIGIN, private_key
 

@@ -4,13 +4,15 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from app.core import bundle as bundles
-from app.core import envelope, instants, merkle, statement
-from app.core.bundle import Bundle, Consistency, Proven
-from app.core.keys import to_base64
-from app.core.shapes import Pin
-from app.core.statement import AttestationPredicate, LogPosition
-from app.core.target import Tier, is_governance
+from app.core.documents import instants
+from app.core.governed.shapes import Pin
+from app.core.governed.target import Tier, is_governance
+from app.core.log import merkle
+from app.core.signing import envelope, statement
+from app.core.signing.keys import to_base64
+from app.core.signing.statement import AttestationPredicate, LogPosition
+from app.core.verification import bundle as bundles
+from app.core.verification.bundle import Bundle, Consistency, Proven
 from tests.unit.service.book import SERVICE, Book, Written
 from tests.unit.service.electorate import ORIGIN
 

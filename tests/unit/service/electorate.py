@@ -4,14 +4,16 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.core import envelope, instants, possession, statement, validators
-from app.core.envelope import Envelope
-from app.core.keys import to_base64
-from app.core.shapes import Pin
-from app.core.statement import Ballot, BallotPredicate, Decided
-from app.core.target import Tier
-from app.core.validators import ValidatorSet
-from app.core.votes import VerifiedVote
+from app.core.documents import instants
+from app.core.governance import validators
+from app.core.governance.validators import ValidatorSet
+from app.core.governed.shapes import Pin
+from app.core.governed.target import Tier
+from app.core.quorum.votes import VerifiedVote
+from app.core.signing import envelope, possession, statement
+from app.core.signing.envelope import Envelope
+from app.core.signing.keys import to_base64
+from app.core.signing.statement import Ballot, BallotPredicate, Decided
 from app.security.signatures import PrivateKey
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from app.core import genesis, instants
-from app.core.envelope import GENESIS, Signature
-from app.core.genesis import Genesis
-from app.core.keys import to_base64
-from app.core.policy_set import DEFAULT
+from app.core.documents import instants
+from app.core.governance import genesis
+from app.core.governance.genesis import Genesis
+from app.core.governance.policy_set import DEFAULT
+from app.core.signing.envelope import GENESIS, Signature
+from app.core.signing.keys import to_base64
 from tests.unit.service import electorate
 from tests.unit.service.electorate import NOW, ORIGIN, private_key
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import msgspec
 
-from app.core import canonical, policy_set, shadow
-from app.core.simulation import OracleReading, ProposalFacts, Reference, Versioned, build_inputs
-from app.core.simulation_inputs import Kind
-from app.core.target import TargetConfig, Tier, reserved
+from app.core.documents import canonical
+from app.core.governance import policy_set
+from app.core.governed.target import TargetConfig, Tier, reserved
+from app.core.simulation import shadow
+from app.core.simulation.inputs import Kind
+from app.core.simulation.plan import OracleReading, ProposalFacts, Reference, Versioned, build_inputs
 
 NAME = "assistant/support"
 BASE: dict[str, Any] = {

@@ -12,9 +12,9 @@ import jsonpatch
 import msgspec
 import rfc8785
 
-from app.core import canonical, patch, strict_json, values
-from app.core import pointer as pointers
-from app.core.strict_json import NUMBER_MAX, Document
+from app.core.documents import canonical, patch, strict_json, values
+from app.core.documents import pointer as pointers
+from app.core.documents.strict_json import NUMBER_MAX, Document
 from app.errors import MalformedBody, PatchFailed
 from tests.unit.service.documents import KEYS, Documents
 

@@ -8,9 +8,9 @@ from cel_expr_python import cel as engine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import cel_syntax
-from app.core.cel import RuleRefused, UnsafeText, compile_rule, evaluate
-from app.core.policy_set import Rule
+from app.core.governance.policy_set import Rule
+from app.core.simulation import cel_syntax
+from app.core.simulation.cel import RuleRefused, UnsafeText, compile_rule, evaluate
 
 VARIABLES: dict[str, Any] = {
     "before": {"n": 1, "l": [1, 2], "s": "old"},

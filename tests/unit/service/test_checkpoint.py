@@ -5,8 +5,8 @@ import base64
 import pytest
 from nacl.signing import SigningKey
 
-from app.core import checkpoint as checkpoints
-from app.core.checkpoint import Checkpoint, CheckpointFlaw
+from app.core.log import checkpoint as checkpoints
+from app.core.log.checkpoint import Checkpoint, CheckpointFlaw
 from app.ed25519 import verify
 
 ORIGIN = "firewall.example/log"

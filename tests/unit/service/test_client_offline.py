@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.client.__main__ import amgf, run
-from app.core.entry import Raw
+from app.core.log.entry import Raw
 from tests.unit.service.book import TARGET, Book
 from tests.unit.service.bundles import attestation, bundle_of
 from tests.unit.service.test_verification import MORE, applied

@@ -1,8 +1,8 @@
 import pytest
 
 from app.client import plan, shown
-from app.core.policy_set import DEFAULT
-from app.core.target import Tier
+from app.core.governance.policy_set import DEFAULT
+from app.core.governed.target import Tier
 
 
 @pytest.mark.parametrize(

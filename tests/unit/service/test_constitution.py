@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from app.core import constitution
-from app.core.policy_set import DEFAULT
-from app.core.possession import Possession
-from app.core.target import Tier
+from app.core.governance.policy_set import DEFAULT
+from app.core.governed.target import Tier
+from app.core.signing.possession import Possession
+from app.core.simulation import constitution
 from app.security.signatures import verify
 from tests.unit.service.electorate import NOW, digest, document, founding, key, validator
 from tests.unit.service.founding import old_key, public, root, unsigned

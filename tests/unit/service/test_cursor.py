@@ -4,8 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.core import cursor
-from app.core.identifiers import uuid7
+from app.api import cursor
+from app.core.documents.identifiers import uuid7
 from app.errors import InvalidCursor
 
 KEY = b"k" * 32

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import canonical, diff, patch, strict_json
+from app.core.documents import canonical, diff, patch, strict_json
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from([0.5, 1.5, -0.25]) | st.text("ab", max_size=3)

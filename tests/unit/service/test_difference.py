@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import patch as patches
-from app.core import values
-from app.core.difference import between
+from app.core.documents import patch as patches
+from app.core.documents import values
+from app.core.documents.difference import between
 
 scalars = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0]) | st.text("ab/~-0", max_size=3)
 documents = st.recursive(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import envelope, keys, possession
-from app.core.envelope import IN_TOTO, KEY_POSSESSION, Envelope
-from app.core.possession import Possession
+from app.core.signing import envelope, keys, possession
+from app.core.signing.envelope import IN_TOTO, KEY_POSSESSION, Envelope
+from app.core.signing.possession import Possession
 from app.errors import BadSignature, MalformedBody, ProofFailed
 from app.security.signatures import verify
 from tests.unit.service.electorate import ORIGIN, private_key

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 from markdown_it import MarkdownIt
 
-from app.core import envelope, instants, statement, votes
+from app.core.documents import instants
+from app.core.quorum import votes
+from app.core.signing import envelope, statement
 from app.security.signatures import verify
 from tests.repository.files import ROOT
 from tests.unit.service.electorate import NOW, PROPOSER, ballot, founding_set, private_key

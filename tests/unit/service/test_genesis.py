@@ -4,8 +4,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core import genesis
-from app.core.genesis import Genesis
+from app.core.governance import genesis
+from app.core.governance.genesis import Genesis
 from app.errors import BadSignature, InvalidDocument, MalformedBody
 from app.security.signatures import verify
 from tests.unit.service.electorate import private_key

@@ -8,10 +8,12 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from app.core import canonical, events, instants, lifecycle, strict_json
-from app.core.events import Draft
-from app.core.identifiers import EventId, Principal, ProposalId
-from app.core.lifecycle import State
+from app.core.documents import canonical, instants, strict_json
+from app.core.documents.identifiers import EventId, Principal, ProposalId
+from app.core.governed import lifecycle
+from app.core.governed.lifecycle import State
+from app.core.log import events
+from app.core.log.events import Draft
 
 AT = datetime(2026, 11, 23, 22, 17, 24, 123456, tzinfo=UTC)
 

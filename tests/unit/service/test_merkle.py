@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core import merkle
-from app.core.merkle import CompactRange, Node, ProofFlaw, Range
+from app.core.log import merkle
+from app.core.log.merkle import CompactRange, Node, ProofFlaw, Range
 
 SIZES = range(1, 65)
 LEAVES = [bytes([number]) * (number % 7) for number in range(64)]

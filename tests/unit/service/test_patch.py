@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.core import canonical, patch
-from app.core.patch import Budget
+from app.core.documents import canonical, patch
+from app.core.documents.patch import Budget
 from app.errors import PatchFailed
 
 Patch = list[dict[str, Any]]

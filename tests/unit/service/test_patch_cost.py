@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.core import canonical, patch
-from app.core.strict_json import BYTES_MAX, DEPTH_MAX, NODES_MAX, decode
+from app.core.documents import canonical, patch
+from app.core.documents.strict_json import BYTES_MAX, DEPTH_MAX, NODES_MAX, decode
 from app.errors import PatchFailed
 
 PATCH_BYTES: int = 1_000

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.core import target
-from app.core.policy_set import DEFAULT, parse
-from app.core.target import TIERS, Tier
+from app.core.governance.policy_set import DEFAULT, parse
+from app.core.governed import target
+from app.core.governed.target import TIERS, Tier
 from app.errors import InvalidPolicySet, InvalidTarget
 from tests.unit.service.simulations import rule
 

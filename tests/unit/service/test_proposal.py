@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from app.core import proposal
-from app.core.strict_json import decode
+from app.core.documents.strict_json import decode
+from app.core.governed import proposal
 from app.errors import InvalidProposal
 
 GOOD: dict[str, Any] = {

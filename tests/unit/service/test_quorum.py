@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import canonical, counting, quorum, validators
-from app.core.policy_set import DEFAULT, QuorumRule
-from app.core.quorum import Tally
-from app.core.target import TIERS, Tier
-from app.core.validators import ValidatorSet
-from app.core.votes import VerifiedVote
+from app.core.documents import canonical
+from app.core.governance import validators
+from app.core.governance.policy_set import DEFAULT, QuorumRule
+from app.core.governance.validators import ValidatorSet
+from app.core.governed.target import TIERS, Tier
+from app.core.quorum import counting
+from app.core.quorum import tally as quorum
+from app.core.quorum.tally import Tally
+from app.core.quorum.votes import VerifiedVote
 from tests.unit.service.electorate import (
     NOW,
     PROPOSAL,

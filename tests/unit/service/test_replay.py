@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from app.core import checkpoint
-from app.core.bodies import BODIES
-from app.core.entry import Raw
-from app.core.events import KINDS
-from app.core.fold import OF_PROPOSALS, OF_TARGETS
-from app.core.replay import Note, Replayed, replay
-from app.core.standing import Obligation
+from app.core.log import checkpoint
+from app.core.log.bodies import BODIES
+from app.core.log.entry import Raw
+from app.core.log.events import KINDS
+from app.core.replay.fold import OF_PROPOSALS, OF_TARGETS
+from app.core.replay.standing import Obligation
+from app.core.replay.whole_log import Note, Replayed, replay
 from app.ed25519 import verify
 from tests.unit.service.book import DOCUMENT, LOG, TARGET, Alter, Book, digest_of, nothing, policies, uuid
 from tests.unit.service.electorate import ORIGIN, document, private_key, validator

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import diff, policy_set, risk
-from app.core.policy_set import DEFAULT, DeltaPoints, FlipPoints, PathWeight, PolicySet, RiskTiers
-from app.core.simulation import OracleReading
-from app.core.target import TIERS, Tier
+from app.core.documents import diff
+from app.core.governance import policy_set
+from app.core.governance.policy_set import DEFAULT, DeltaPoints, FlipPoints, PathWeight, PolicySet, RiskTiers
+from app.core.governed.target import TIERS, Tier
+from app.core.simulation import risk
+from app.core.simulation.plan import OracleReading
 
 TARGET = "assistant/support"
 NO_FLIPS = {"allow_to_deny": 0, "deny_to_allow": 0, "prompt": 0, "route": 0}

@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 import app
-from app.core import policy_set
-from app.core.target import Tier
+from app.core.governance import policy_set
+from app.core.governed.target import Tier
 from app.errors import InvalidPolicySet, SimulationBusy
 from app.sandbox import once
 from app.sandbox.pool import SandboxPool

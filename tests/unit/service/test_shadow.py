@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.core import canonical, shadow
-from app.core.shadow import Case, Interpreter, compare, parse, render
+from app.core.documents import canonical
+from app.core.simulation import shadow
+from app.core.simulation.shadow import Case, Interpreter, compare, parse, render
 from app.errors import InvalidCorpus
 
 CASE = Case(

@@ -10,7 +10,7 @@ from nacl import bindings
 from nacl.exceptions import BadSignatureError
 
 from app import ed25519
-from app.core import keys
+from app.core.signing import keys
 from app.errors import WeakKey
 from app.security import signatures
 from app.security.signatures import KeyFileUnusable, PrivateKey

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import ed25519
-from app.core import canonical, engine, patch, policy_set, strict_json
-from app.core.evaluation import Evaluation
-from app.core.simulation import EngineMismatch, InvalidInputs, OracleReading, Simulated, parse_inputs, simulate
-from app.core.target import Tier
+from app.core.documents import canonical, patch, strict_json
+from app.core.governance import policy_set
+from app.core.governed.target import Tier
+from app.core.simulation import engine
+from app.core.simulation.evaluation import Evaluation
+from app.core.simulation.plan import EngineMismatch, InvalidInputs, OracleReading, Simulated, parse_inputs, simulate
 from tests.unit.service.simulations import ALL_FINE, BASE, PATCH, inputs_of, policies, rule
 
 EVALUATOR = Evaluation(ed25519.verify)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from app import ed25519
-from app.core import shadow
-from app.core.evaluation import Evaluation, rule_flaws
-from app.core.policy_set import DEFAULT, parse
-from app.core.simulation import simulate
+from app.core.governance.policy_set import DEFAULT, parse
+from app.core.simulation import shadow
+from app.core.simulation.evaluation import Evaluation, rule_flaws
+from app.core.simulation.plan import simulate
 from tests.unit.service.simulations import inputs_of, policies, rule
 
 PAGE = (Path(__file__).parents[3] / "docs" / "simulation.md").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core import canonical
-from app.core.strict_json import DEPTH_MAX, NUMBER_MAX, Document, decode
+from app.core.documents import canonical
+from app.core.documents.strict_json import DEPTH_MAX, NUMBER_MAX, Document, decode
 from app.errors import MalformedBody
 from tests.bad_bodies import REFUSED
 

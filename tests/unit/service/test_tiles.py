@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from app.core import tiles
-from app.core.tiles import Tile
+from app.core.log import tiles
+from app.core.log.tiles import Tile
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core import canonical, checkpoint
-from app.core.bundle import Bundle
-from app.core.checkpoint import Checkpoint
-from app.core.shapes import Pin
-from app.core.verification import Report, Resimulate, Resimulated, verify_bundle
-from app.core.verification_terms import TITLES
+from app.core.documents import canonical
+from app.core.governed.shapes import Pin
+from app.core.log import checkpoint
+from app.core.log.checkpoint import Checkpoint
+from app.core.verification.bundle import Bundle
+from app.core.verification.judging import Report, Resimulate, Resimulated, verify_bundle
+from app.core.verification.terms import TITLES
 from app.ed25519 import verify
 from tests.unit.service.book import DOCUMENT, LOG, TARGET, Alter, Book, Written, digest_of, founding, nothing, policies
 from tests.unit.service.bundles import attestation, bundle_of

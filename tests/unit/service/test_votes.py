@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.core import statement, validators, votes
-from app.core.envelope import IN_TOTO, Envelope
-from app.core.keys import to_base64
-from app.core.shapes import Pin
-from app.core.statement import Ballot, Vote
-from app.core.target import Tier
-from app.core.validators import ValidatorSet
-from app.core.votes import VerifiedVote
+from app.core.governance import validators
+from app.core.governance.validators import ValidatorSet
+from app.core.governed.shapes import Pin
+from app.core.governed.target import Tier
+from app.core.quorum import votes
+from app.core.quorum.votes import VerifiedVote
+from app.core.signing import statement
+from app.core.signing.envelope import IN_TOTO, Envelope
+from app.core.signing.keys import to_base64
+from app.core.signing.statement import Ballot, Vote
 from app.errors import BadSignature, BindingMismatch, FirewallError, NotEligible, ProposerCannotVote
 from app.security.signatures import verify
 from tests.unit.service.electorate import (

@@ -11,7 +11,8 @@ from app.client import files, shown
 from app.client.exits import NO, Stop
 from app.client.runtime import Refused, Runtime
 from app.client.session import Session, pass_session
-from app.core import canonical, root
+from app.core.documents import canonical
+from app.core.governance import root
 
 
 @click.group("attest")

@@ -8,9 +8,9 @@ import click
 from app.client import files
 from app.client.exits import CANNOT_WRITE, Stop
 from app.client.session import Session, pass_session
-from app.core import envelope as dsse
-from app.core import keys
-from app.core.possession import Possession
+from app.core.signing import envelope as dsse
+from app.core.signing import keys
+from app.core.signing.possession import Possession
 from app.security import signatures
 from app.security.signatures import PrivateKey
 

@@ -14,13 +14,13 @@ from app.client import files, shown
 from app.client.exits import NO, bad_input
 from app.client.session import Session, pass_session
 from app.client.verifying import Verifiers, resimulate
-from app.core import canonical
-from app.core.bodies import Denied
-from app.core.entry import BODY_BYTES_MAX, Entry, Raw
-from app.core.fold import Fold
-from app.core.rebuilding import inputs_of
-from app.core.replay import Note, Replayed, replay
-from app.core.standing import Unreadable
+from app.core.documents import canonical
+from app.core.log.bodies import Denied
+from app.core.log.entry import BODY_BYTES_MAX, Entry, Raw
+from app.core.replay.fold import Fold
+from app.core.replay.standing import Unreadable
+from app.core.replay.whole_log import Note, Replayed, replay
+from app.core.verification.rebuilding import inputs_of
 from app.security.signatures import verify
 
 PAGE: Final = 256

@@ -10,8 +10,8 @@ from app.client.dossier import Dossier, gather
 from app.client.exits import NO, UNDECIDED, Stop
 from app.client.http import Firewall, Refusal
 from app.client.session import Session, pass_session
-from app.core.lifecycle import TERMINAL, State
-from app.core.policy_set import QuorumRule
+from app.core.governance.policy_set import QuorumRule
+from app.core.governed.lifecycle import TERMINAL, State
 
 INTERVAL_SECONDS: Final = 0.5
 GOOD: Final = frozenset({State.APPLIED, State.ROLLED_BACK})

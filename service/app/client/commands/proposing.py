@@ -9,10 +9,10 @@ import click
 from app.client import files, plan, shown
 from app.client.exits import NO, Stop, bad_input
 from app.client.session import Session, pass_session
-from app.core import canonical, patch
-from app.core import pointer as pointers
-from app.core.difference import between
-from app.core.target import is_governance
+from app.core.documents import canonical, patch
+from app.core.documents import pointer as pointers
+from app.core.documents.difference import between
+from app.core.governed.target import is_governance
 from app.errors import PatchFailed
 
 TIERS = ("low", "medium", "high", "critical")

@@ -11,8 +11,11 @@ from app.client import files, shown
 from app.client.commands.keys import proof
 from app.client.exits import Stop, bad_input
 from app.client.session import Session, pass_session
-from app.core import constitution, genesis, instants, keys, policy_set, shadow
-from app.core import envelope as dsse
+from app.core.documents import instants
+from app.core.governance import genesis, policy_set
+from app.core.signing import envelope as dsse
+from app.core.signing import keys
+from app.core.simulation import constitution, shadow
 from app.errors import FirewallError
 from app.security import signatures
 from app.security.signatures import PrivateKey

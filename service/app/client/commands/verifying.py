@@ -9,9 +9,9 @@ from app.client import files, shown
 from app.client.exits import bad_input
 from app.client.session import Session, pass_session
 from app.client.verifying import not_resimulated, resimulate
-from app.core import checkpoint
-from app.core.checkpoint import Checkpoint, CheckpointFlaw
-from app.core.verification import verify_bundle
+from app.core.log import checkpoint
+from app.core.log.checkpoint import Checkpoint, CheckpointFlaw
+from app.core.verification.judging import verify_bundle
 from app.security.signatures import verify
 
 

@@ -13,12 +13,14 @@ from app.client.dossier import Dossier, gather, mismatch
 from app.client.exits import NO, Stop
 from app.client.http import Firewall, Refusal
 from app.client.session import Session, pass_session
-from app.core import envelope as dsse
-from app.core import instants, statement, validators
-from app.core.envelope import Envelope
-from app.core.standing import VALIDATORS
-from app.core.statement import Decided
-from app.core.validators import Validator
+from app.core.documents import instants
+from app.core.governance import validators
+from app.core.governance.validators import Validator
+from app.core.replay.standing import VALIDATORS
+from app.core.signing import envelope as dsse
+from app.core.signing import statement
+from app.core.signing.envelope import Envelope
+from app.core.signing.statement import Decided
 from app.security.signatures import PrivateKey
 
 VALIDITY: Final = timedelta(hours=24)

@@ -52,7 +52,7 @@ ALTER TABLE targets ADD CONSTRAINT targets_current_exists
 
 -- The lifecycle ----------------------------------------------------------------------------------------------------
 
--- app/core/lifecycle.py holds the same; a test compares the two. A null state_from is the way in.
+-- app/core/governed/lifecycle.py holds the same; a test compares the two. A null state_from is the way in.
 CREATE TABLE transitions (
     state_from text,
     state_to text NOT NULL,

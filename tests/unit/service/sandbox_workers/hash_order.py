@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app import ed25519
-from app.core.evaluation import Evaluation
-from app.core.policy_set import Rule
+from app.core.governance.policy_set import Rule
+from app.core.simulation.evaluation import Evaluation
 from app.sandbox.worker import serve
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 
 from app import ed25519
-from app.core.evaluation import Evaluation
+from app.core.simulation.evaluation import Evaluation
 from app.sandbox import limits
 from app.sandbox.worker import serve
 

@@ -1,0 +1,1 @@
+"""JSON as evidence: read strictly, written canonically, compared, pointed into, patched."""

@@ -1,0 +1,1 @@
+"""Consent: which votes stand, and whether they are enough."""

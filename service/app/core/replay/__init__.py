@@ -1,0 +1,1 @@
+"""Following a log from its genesis: does each entry follow from those before it?"""

@@ -1,0 +1,1 @@
+"""Who says so: keys, envelopes, and the statements inside them."""

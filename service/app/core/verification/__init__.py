@@ -1,0 +1,1 @@
+"""Judging one bundle, as a stranger, offline: the fourteen checks."""

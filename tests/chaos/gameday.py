@@ -115,14 +115,19 @@ class GameDay:
 
     @classmethod
     async def start(
-        cls, runs: Path, *options: str | Path, wrap: Wrap = list, environment: dict[str, str] | None = None
+        cls,
+        runs: Path,
+        *options: str | Path,
+        modes: Iterable[str] = (SCENARIO.failure_mode,),
+        wrap: Wrap = list,
+        environment: dict[str, str] | None = None,
     ) -> Self:
-        """Start FM01 with ``options``; ``wrap`` makes the command one that is executed as somebody else."""
+        """Start ``modes`` with ``options``; ``wrap`` makes the command one that is executed as somebody else."""
         before = _runs_in(runs)
         output = runs / f"output-{len(before)}.txt"
         with output.open("wb") as written:
             process = await asyncio.create_subprocess_exec(
-                *wrap([sys.executable, "-m", "chaos", "run", "fm01", "--runs", str(runs), *map(str, options)]),
+                *wrap([sys.executable, "-m", "chaos", "run", *modes, "--runs", str(runs), *map(str, options)]),
                 cwd=REPOSITORY,
                 env={**os.environ, **(environment or {})},  # noqa: TID251 - passed on as it is
                 stdin=asyncio.subprocess.DEVNULL,
@@ -245,10 +250,14 @@ class GameDay:
 
 @asynccontextmanager
 async def game_day(
-    runs: Path, *options: str | Path, wrap: Wrap = list, environment: dict[str, str] | None = None
+    runs: Path,
+    *options: str | Path,
+    modes: Iterable[str] = (SCENARIO.failure_mode,),
+    wrap: Wrap = list,
+    environment: dict[str, str] | None = None,
 ) -> AsyncIterator[GameDay]:
     """Start a game day; on the way out end it, if it still runs, and with it all that it started."""
-    running = await GameDay.start(runs, *options, wrap=wrap, environment=environment)
+    running = await GameDay.start(runs, *options, modes=modes, wrap=wrap, environment=environment)
     try:
         yield running
     finally:

@@ -1,8 +1,9 @@
-"""Planted defects: the service with one mitigation broken on purpose, which a scenario must turn red for."""
+"""Planted defects: the service with mitigations broken on purpose, which a scenario must turn red for."""
 
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,27 +13,28 @@ from compose.settings import REPOSITORY
 FOLDER = Path(__file__).parent / "defects"
 
 
-def plant(name: str, folder: Path) -> Path:
-    """Copy the service into ``folder``, apply the patch ``name`` to the copy, and return the copy.
+def plant(names: Iterable[str], folder: Path) -> Path:
+    """Copy the service into ``folder``, apply the patches of these names to the copy, and return the copy.
 
     Skips the test where there is no git, which applies the patches.
 
     Raises:
-        AssertionError: the patch does not apply any more; the message says where.
+        AssertionError: a patch does not apply any more; the message says where.
     """
     git = shutil.which("git")
     if git is None:
         pytest.skip("there is no git here, which applies the patches of tests/chaos/defects")
     copy = folder / "service"
     shutil.copytree(REPOSITORY / "service", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    done = subprocess.run(
-        [git, "apply", "--verbose", str(FOLDER / f"{name}.patch")],
-        cwd=copy,
-        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder)},  # noqa: TID251 - passed on; the copy is no checkout
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, f"tests/chaos/defects/{name}.patch does not apply any more: {done.stderr}"
+    for name in names:
+        done = subprocess.run(
+            [git, "apply", "--verbose", str(FOLDER / f"{name}.patch")],
+            cwd=copy,
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder)},  # noqa: TID251 - passed on; it is no checkout
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, f"tests/chaos/defects/{name}.patch does not apply any more: {done.stderr}"
     return copy

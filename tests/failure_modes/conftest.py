@@ -1,0 +1,71 @@
+"""One game day for all failure modes whose tests were asked for, and one run for each broken copy of the service."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from chaos.outcome import EXIT_FAILED
+from chaos.result import Report
+from chaos.scenarios import SCENARIOS
+from tests.chaos.gameday import GameDay, game_day, side_by_side
+from tests.chaos.planted import plant
+from tests.failure_modes.trials import FailureModeTests, Trial, parameters
+
+RUN_SECONDS = 480.0
+"""A whole failure mode, or a trial, on a busy machine."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat the tests of a failure mode over its claims, injections, clocks and defects."""
+    if metafunc.cls is None or not issubclass(metafunc.cls, FailureModeTests):
+        return
+    for argument, (values, names) in parameters(metafunc.cls.failure_mode, metafunc.cls.trials).items():
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, values, ids=names)
+
+
+@pytest.fixture(scope="session")
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GameDay:
+    """Run a game day once, side by side as far as the processors go."""
+    modes = sorted(_asked_for(request.session, "whole")) or sorted(SCENARIOS)
+    return asyncio.run(_run_whole(tmp_path_factory.mktemp("whole"), modes))
+
+
+@pytest.fixture(scope="session")
+def broken(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[Trial, Report | BaseException]:
+    """Run every trial once, side by side; an exception is what went wrong with one."""
+    trials = [(mode, trial) for mode, each in _asked_for(request.session, "broken").items() for trial in each]
+    works = [_run_trial(tmp_path_factory.mktemp(mode), mode, trial) for mode, trial in trials]
+    done = asyncio.run(side_by_side(works))
+    return {trial: result for (_, trial), result in zip(trials, done, strict=True)}
+
+
+def _asked_for(session: pytest.Session, fixture: str) -> dict[str, tuple[Trial, ...]]:
+    """Return the modes, and their trials, of the collected tests that need a fixture."""
+    classes = (
+        item.cls
+        for item in session.items
+        if isinstance(item, pytest.Function) and item.cls is not None and fixture in item.fixturenames
+    )
+    return {each.failure_mode: each.trials for each in classes if issubclass(each, FailureModeTests)}
+
+
+async def _run_whole(runs: Path, modes: list[str]) -> GameDay:
+    parallel = os.cpu_count() or 1
+    async with game_day(runs, "--parallel", str(parallel), modes=modes) as day:
+        await day.ended(within_seconds=RUN_SECONDS * len(modes))
+    return day
+
+
+async def _run_trial(folder: Path, mode: str, trial: Trial) -> Report:
+    service = plant(trial.defects, folder)
+    only = [word for name in trial.injections for word in ("--injection", name)]
+    async with game_day(folder / "runs", "--service", service, *only, modes=[mode]) as day:
+        code = await day.ended(within_seconds=RUN_SECONDS)
+        assert code == EXIT_FAILED, day.output[-4000:]
+        return day.report

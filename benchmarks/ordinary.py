@@ -158,7 +158,7 @@ async def propose(request: Asked, data: Change) -> Response[bytes]:
     principal, key = _who(request)
     jsonpatch.JsonPatch(data.patch)
     body = await request.body()
-    content = rfc8785.dumps({"_type": "amgf/proposal", "v": 1, **msgspec.to_builtins(data), "restores": None})
+    content = content_of(data)
     digest = _sha256(content)
     async with request.app.state.pool.connection() as connection:
         if earlier := await _earlier(connection, principal, key):
@@ -270,6 +270,20 @@ async def apply(request: Asked, data: Nothing, proposal: FromPath[uuid.UUID]) ->
         await connection.execute("UPDATE proposals SET state = 'applying' WHERE id = %s", [proposal])
         answer = {**told, "state": "waiting", "decision": base64.b64encode(sealed).decode()}
         return await _answered(connection, (principal, key), _sha256(await request.body()), ACCEPTED, answer)
+
+
+def content_of(change: Change) -> bytes:
+    """Return the canonical record of a change."""
+    return rfc8785.dumps({"_type": "amgf/proposal", "v": 1, **msgspec.to_builtins(change), "restores": None})
+
+
+def accept(body: bytes) -> str:
+    """Decode, check and digest a body, as `propose` does; return the digest of its content."""
+    change = msgspec.convert(json.loads(body), Change)
+    jsonpatch.JsonPatch(change.patch)
+    hashlib.sha256(body).hexdigest()
+    _sha256(rfc8785.dumps(json.loads(body)))
+    return _sha256(content_of(change))
 
 
 def _who(request: Asked) -> tuple[str, str]:

@@ -144,7 +144,9 @@ async def send(application: Any, request: Request) -> Answer:
 
     async def receive() -> Any:
         event = next(events, None)
-        return event or await anyio.sleep_forever()
+        if event is None:
+            await anyio.sleep_forever()
+        return event
 
     async def answer(event: Any) -> None:
         nonlocal status

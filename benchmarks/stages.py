@@ -20,7 +20,8 @@ from app.core.documents import canonical
 from app.core.signing import statement
 from app.resilience.deadline import Deadline
 from app.security.api_keys import Authenticator
-from benchmarks import samples
+from app.workflow.intake import accept
+from benchmarks import ordinary, samples
 from benchmarks.measure import Goal, Pair, Prepared, Side
 from benchmarks.served import DOCUMENT, Request, Served, served
 from tests.integration.service.applying import settings
@@ -76,8 +77,29 @@ def intake() -> Iterator[list[Pair]]:
                 agree=agree,
             )
 
+        body = same.body
+
+        async def empty(connection: object) -> None:
+            del connection
+
+        async def transactions(calls: int) -> None:
+            for _ in range(calls):
+                await running.stages.database.transact("benchmark", empty, deadline=Deadline.after(60, time.monotonic))
+
         yield [
             _authentication(running),
+            Pair(
+                name="decoding and canonical bytes of 1 kB",
+                ours=Side("accept", lambda: accept(body)),
+                theirs=Side("json and rfc8785", lambda: ordinary.accept(body)),
+                agree=lambda: accept(body).proposal_digest == ordinary.accept(body),
+            ),
+            Pair(
+                name="a transaction without a statement",
+                ours=Prepared(
+                    "transact", lambda: None, prepare=lambda calls: lambda: running.portal.call(transactions, calls)
+                ),
+            ),
             pair("intake of 1 kB, one after the other", 1, None),
             pair(f"intake of 1 kB, {AT_ONCE} at once", AT_ONCE, Goal(microseconds_max=REQUEST_MICROSECONDS_MAX)),
         ]

@@ -154,7 +154,7 @@ def lacking(
 
 def _requirements(rule: QuorumRule, standing: Standing, validator_set: ValidatorSet) -> Iterator[tuple[str, int, int]]:
     share = share_needed(rule, standing.weight_total)
-    orgs_there = len({one.org for one in validator_set.humans()})
+    orgs_there = len(validator_set.orgs)
     spare = max(0, standing.humans - rule.humans) if rule.human_replaces_recompute else 0
     yield "humans", max(rule.humans, HUMANS_OF_A_SHARE if share else 0), standing.humans
     yield "recomputes", rule.recomputes, standing.recomputes + spare

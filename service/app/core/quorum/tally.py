@@ -124,8 +124,7 @@ def _holders(
     electorate: ValidatorSet, successor: ValidatorSet | None
 ) -> Mapping[tuple[str, str], tuple[Validator, Key]]:
     """Return who holds which key, by validator and keyid; the set in force goes before its successor."""
-    validators = (*(successor.validators if successor is not None else ()), *electorate.validators)
-    return {(one.id, key.keyid): (one, key) for one in validators for key in one.keys}
+    return electorate.holders if successor is None else {**successor.holders, **electorate.holders}
 
 
 def _counted_as(vote: VerifiedVote, holder: Validator) -> CountedAs | None:

@@ -5,7 +5,6 @@ order. With such a key a signature can be forged for any message: `cryptography`
 section 12). The encodings are RFC 8032's: y little-endian, the sign of x in the topmost bit.
 """
 
-import base64
 import binascii
 import hashlib
 from collections.abc import Callable
@@ -57,7 +56,7 @@ def keyid(public_key: bytes) -> str:
 
 def to_base64(raw: bytes) -> str:
     """Return standard base64, with padding."""
-    return base64.b64encode(raw).decode()
+    return binascii.b2a_base64(raw, newline=False).decode()
 
 
 def from_base64(text: str) -> bytes:
@@ -67,7 +66,7 @@ def from_base64(text: str) -> bytes:
         ValueError: for line breaks, missing padding, the URL alphabet, or bits set behind the last byte.
     """
     try:
-        raw = base64.b64decode(text, validate=True)
+        raw = binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
         raise ValueError("not standard base64") from None
     if to_base64(raw) != text:

@@ -132,6 +132,11 @@ class ValidatorSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
         """The organisations that people are of."""
         return frozenset(one.org for one in self._humans)
 
+    @functools.cached_property
+    def weights_of_share(self) -> dict[tuple[int, int], Mapping[str, int]]:
+        """Capped weights by share, kept here by `counting.capped_weights`: one for each rule that is counted by."""
+        return {}
+
     def eligible(
         self, *, proposer: str | None, at: datetime, revoked_keys: Collection[str] = ()
     ) -> tuple[Validator, ...]:

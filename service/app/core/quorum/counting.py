@@ -172,6 +172,14 @@ def share_needed(rule: QuorumRule, total: int) -> int:
 
 def capped_weights(rule: QuorumRule, validator_set: ValidatorSet) -> Mapping[str, int]:
     """Return each person's weight by id, under the highest cap with which nobody alone reaches the share."""
+    share = rule.weight_numerator, rule.weight_denominator
+    known = validator_set.weights_of_share.get(share)
+    if known is None:
+        known = validator_set.weights_of_share[share] = _capped_weights(rule, validator_set)
+    return known
+
+
+def _capped_weights(rule: QuorumRule, validator_set: ValidatorSet) -> Mapping[str, int]:
     weights = {one.id: one.weight for one in validator_set.humans()}
     caps = range(2, max(weights.values(), default=1) + 1)
     cap = 1 + bisect_left(caps, True, key=lambda cap: _reached_alone(rule, weights, cap))

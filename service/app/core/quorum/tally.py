@@ -178,15 +178,18 @@ class _Sieve:
         if (vote.validator, vote.keyid) not in self.holders:
             return "not-a-validator"
         holder, key = self.holders[vote.validator, vote.keyid]
-        reasons = {
-            "other-proposal": vote.proposal != self.proposal,
-            "other-epoch": vote.epoch != self.epoch,
-            "proposer": self.proposer in {vote.principal, holder.principal},
-            "not-the-holder": (holder.principal, holder.role) != (vote.principal, vote.role),
-            "outside-window": not key.is_valid_at(vote.issued_at),
-            "early": vote.issued_at > self.now + CLOCK_TOLERANCE,
-        }
-        return next((why for why, is_so in reasons.items() if is_so), None)
+        reasons = (
+            ("other-proposal", vote.proposal != self.proposal),
+            ("other-epoch", vote.epoch != self.epoch),
+            ("proposer", self.proposer in {vote.principal, holder.principal}),
+            ("not-the-holder", (holder.principal, holder.role) != (vote.principal, vote.role)),
+            ("outside-window", not key.is_valid_at(vote.issued_at)),
+            ("early", vote.issued_at > self.now + CLOCK_TOLERANCE),
+        )
+        for why, is_so in reasons:
+            if is_so:
+                return why
+        return None
 
     def _void(self, vote: VerifiedVote) -> str | None:
         """Say why a vote that stood does not stand any more; what it superseded stays superseded."""

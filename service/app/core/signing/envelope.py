@@ -27,11 +27,16 @@ GENESIS: Final = "application/vnd.amgf.genesis+json"
 _sorted: Final = msgspec.json.Encoder(order="sorted")
 
 
-class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """One signature: which key, and its 64 bytes in base64."""
 
     keyid: DigestText
     sig: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{86}==\Z")]
+
+    @functools.cached_property
+    def raw(self) -> bytes:
+        """The 64 bytes; ValueError if they are spelled otherwise than canonically."""
+        return keys.from_base64(self.sig)
 
 
 class Envelope(
@@ -103,7 +108,7 @@ def from_value(value: Any) -> Envelope:
     envelope.peek()
     for index, signature in enumerate(envelope.signatures):
         try:
-            keys.from_base64(signature.sig)
+            _ = signature.raw
         except ValueError as error:
             raise _bad(f"/signatures/{index}/sig", "base64", str(error)) from None
     return envelope
@@ -132,8 +137,8 @@ def signers(envelope: Envelope, known: Mapping[str, bytes], *, verify: Verify) -
         for one in envelope.signatures
         if (public_key := known.get(one.keyid)) is not None
         and keys.keyid(public_key) == one.keyid
-        and keys.is_canonical_signature(signature := keys.from_base64(one.sig))
-        and verify(public_key, message, signature)
+        and keys.is_canonical_signature(one.raw)
+        and verify(public_key, message, one.raw)
     }
 
 

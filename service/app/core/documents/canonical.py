@@ -99,9 +99,7 @@ def decoder_of(kind: type[Struct]) -> msgspec.json.Decoder[Struct]:
 def is_within(content: bytes, limits: Limits = BODY) -> bool:
     """Whether the limits are kept, as far as can be seen at once: False only means that it has to be counted."""
     opened = content.count(b"[") + content.count(b"{")
-    return (
-        len(content) <= limits.bytes and opened <= limits.depth and opened + content.count(b",") < limits.nodes
-    )
+    return len(content) <= limits.bytes and opened <= limits.depth and opened + content.count(b",") < limits.nodes
 
 
 def _may_hold_large_number(content: bytes) -> bool:

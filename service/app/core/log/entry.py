@@ -56,9 +56,10 @@ class Raw:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, array_like=True, tag="entry"):
     """An entry whose bytes are in order: leaf canonical and typed, body canonical and of the digest in the leaf.
+
+    It can be read in one process and followed in another.
 
     `is_plain`: the quick encoder writes everything in the body canonically.
     """
@@ -83,8 +84,7 @@ class Entry:
         return canonical.digest(canonical.encode(Document(part, is_plain=self.is_plain)))
 
 
-@dataclass(frozen=True, slots=True)
-class Flawed:
+class Flawed(msgspec.Struct, frozen=True, array_like=True, tag="flawed"):
     """An entry whose bytes are not in order, for whoever reads ahead of the replay: `EntryFlaw` as a value."""
 
     index: int

@@ -92,7 +92,7 @@ class Fold:
             if leaf.proposal is None:
                 self._take_of_target(entry, body)
             elif leaf.kind == "proposal-created":
-                fold_life.created(known, entry, body)  # type: ignore[arg-type]
+                fold_life.created(known, entry, body)
             else:
                 self._take_of_proposal(entry, body, leaf.proposal)
         except Unreadable as reason:

@@ -120,9 +120,7 @@ def denied(known: Known, entry: Entry, body: bodies.Denied, _proposal: Standing)
     _record(known, entry, body, verdict="deny")
 
 
-def _record(
-    known: Known, entry: Entry, body: bodies.Simulated | bodies.Denied, *, verdict: str
-) -> dict[str, Any]:
+def _record(known: Known, entry: Entry, body: bodies.Simulated | bodies.Denied, *, verdict: str) -> dict[str, Any]:
     record = body.simulation
     digest = entry.digest(record)
     known.require(digest == body.simulation_digest, "simulation-digest", "the digest is not the record's")

@@ -93,9 +93,7 @@ def _read(one: Proven) -> Entry:
     raw = one.raw()
     leaf = entry.read_leaf(raw.leaf)
     content = raw.body or b"{}"
-    return Entry(
-        one.index, leaf, canonical.digest(raw.leaf), merkle.leaf_hash(raw.leaf), content, is_plain=False
-    )
+    return Entry(one.index, leaf, canonical.digest(raw.leaf), merkle.leaf_hash(raw.leaf), content, is_plain=False)
 
 
 def _adopt(evidence: Evidence, read: Entry) -> None:

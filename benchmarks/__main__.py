@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from benchmarks import canonical_form, decode, log, patch, rules, simulation, vote
+from benchmarks import canonical_form, decode, log, patch, replay, rules, simulation, vote
 from benchmarks.measure import ROUNDS, SLICE_SECONDS, Disagreement, Pair, Result, compare
 
 TOPICS: dict[str, Callable[[], list[Pair]]] = {
@@ -17,6 +17,7 @@ TOPICS: dict[str, Callable[[], list[Pair]]] = {
     "simulation": simulation.pairs,
     "vote": vote.pairs,
     "log": log.pairs,
+    "replay": replay.pairs,
 }
 EXIT_DISAGREEMENT = 1
 MANY_A_SECOND = 1e6

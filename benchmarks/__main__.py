@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import click
 
-from benchmarks import canonical_form, decode, log, patch, rules, simulation, stages, vote
+from benchmarks import canonical_form, decode, log, patch, replay, rules, simulation, stages, vote
 from benchmarks.measure import ROUNDS, SLICE_SECONDS, Disagreement, Pair, Result, compare
 
 TOPICS: dict[str, Callable[[], list[Pair]]] = {
@@ -18,6 +18,7 @@ TOPICS: dict[str, Callable[[], list[Pair]]] = {
     "simulation": simulation.pairs,
     "vote": vote.pairs,
     "log": log.pairs,
+    "replay": replay.pairs,
 }
 STAGES: dict[str, Callable[[], AbstractContextManager[list[Pair]]]] = {
     "intake": stages.intake,

@@ -158,6 +158,11 @@ def no_record(folder: Path) -> Recording:
     return recording
 
 
+def key_of_another(folder: Path) -> Recording:
+    refusal = {"answer": "fail", "status": 422, "code": "idempotency-key-reused"}
+    return with_operation(asked(folder), 9, key="k3", body="b900", principal="client-2", **refusal)
+
+
 # --- the gate --------------------------------------------------------------------------------------------------------
 
 
@@ -503,6 +508,7 @@ SPOILED: Final[tuple[Spoiled, ...]] = (
     _clients("reuse accepted", reuse_accepted, "key k3 was accepted with two bodies", of="I7"),
     _clients("reuse left a row", reuse_left_a_row, "key k3 left 2 proposals", of="I7"),
     _clients("no record", no_record, "has no record", of="I7"),
+    _clients("key of another", key_of_another, "key k3 was refused to client-2, who used it for nothing", of="I7"),
     _gate(without_machine, "0 recomputed, 1 needed", of="I3"),
     _gate(counts_one_twice, "1 people approved, 2 needed", of="I3"),
     _gate(with_the_proposers_vote, "ann is the proposer", of="I3"),

@@ -50,7 +50,7 @@ DEFECTS: Final[tuple[Defect, ...]] = (
         sql=f"DROP TRIGGER targets_grow_by_one ON targets; {_NOTHING_COMPARES_BASES}",
     ),
     Defect("I06_head_from_a_cache", r"a read showed v\d+ after v\d+ was known", is_of_every_run=True),
-    Defect("I06_number_and_content_of_two_versions", r"a read showed v\d+ with a digest that version never had"),
+    Defect("I06_mixes_two_versions", r"a read showed v\d+ with a digest that version never had"),
     Defect("I07_a_key_is_everybodys", r"was refused to client-\d, who used it for nothing else"),
     Defect("I07_bodies_are_not_compared", r"was accepted with two bodies"),
     Defect("I08_numbers_a_batch_backwards", r"is wrong in prev"),

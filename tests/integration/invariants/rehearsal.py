@@ -11,6 +11,7 @@ import json
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -98,7 +99,10 @@ class Stage:
             await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'founded'")
             await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE founded')
             await connection.execute(f'GRANT CONNECT ON DATABASE "{name}" TO {APPLICATION}')  # no copy has its grants
-            yield self.postgres.dsn(SUPERUSER).replace(f"dbname={DATABASE}", f"dbname={name}")
+            try:
+                yield self.postgres.dsn(SUPERUSER).replace(f"dbname={DATABASE}", f"dbname={name}")
+            finally:
+                await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @contextlib.asynccontextmanager
@@ -139,11 +143,8 @@ async def rehearse(
     folder, database = on.folder / name, name.lower()
     writer = EvidenceWriter(folder, Origin.now())
     ports = Ports.free()
-    haproxy = HAProxy(
-        folder / "haproxy", ports=ports, log=folder / "logs" / "haproxy.log", request_deadline_seconds=3.0
-    )
     _write_environment(folder, writer.origin, on.gate)
-    async with on.database(database) as conninfo:
+    async with on.database(database) as conninfo, _haproxy(ports, folder / "logs" / "haproxy.log") as proxy:
         if sql:
             async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
                 await connection.execute(sql.encode())
@@ -156,14 +157,12 @@ async def rehearse(
             has_log=True,
         )
         shutil.copyfile(_watermark(on.folder), _watermark(folder))
-        async with (
-            _replicas(folder, on.postgres, on.founded, ports, database=database, service=service),
-            _serving(haproxy),
-        ):
+        async with _replicas(folder, on.postgres, on.founded, ports, database=database, service=service):
+            await _direct_to_replicas(proxy)
             async with asyncio.TaskGroup() as tasks:
                 witness = tasks.create_task(watch_checkpoints(targets, writer, period_seconds=WITNESS_SECONDS))
                 keys = [on.gate.api_keys[one] for one in ("ann", "ben", "cleo")]
-                async with Traffic(haproxy.address, keys, LOAD, writer, seed=SEED, gate=on.gate) as traffic:
+                async with Traffic(proxy.address, keys, LOAD, writer, seed=SEED, gate=on.gate) as traffic:
                     await asyncio.sleep(LIVES_BEGIN_SECONDS)
                     traffic.change_load(READS)
                     await processes.eventually(lambda: not traffic.lives_under_way, deadline_seconds=LIVES_END_SECONDS)
@@ -184,14 +183,21 @@ async def rehearse(
 
 
 @contextlib.asynccontextmanager
-async def _serving(haproxy: HAProxy) -> AsyncIterator[None]:
-    await haproxy.start()
-    try:
-        for name in REPLICAS:
-            await haproxy.command(f"set server firewall/{name} health up")
-        yield
-    finally:
-        await haproxy.stop(deadline_seconds=1.0)
+async def _haproxy(ports: Ports, log: Path) -> AsyncIterator[HAProxy]:
+    """Run the proxy in front, in a folder of a short name: it has a socket there, whose path may not be long."""
+    with tempfile.TemporaryDirectory(prefix="rehearsal-") as short:
+        haproxy = HAProxy(Path(short), ports=ports, log=log, request_deadline_seconds=3.0)
+        await haproxy.start()
+        try:
+            yield haproxy
+        finally:
+            await haproxy.stop(deadline_seconds=1.0)
+
+
+async def _direct_to_replicas(haproxy: HAProxy) -> None:
+    """Let it send requests at once, without waiting for its own looks at the replicas' health."""
+    for name in REPLICAS:
+        await haproxy.command(f"set server firewall/{name} health up")
 
 
 @contextlib.asynccontextmanager

@@ -295,6 +295,18 @@ def reads_an_old_version(gate: Governed) -> None:
     gate.read("a", version=1, snapshot=first["digest"])
 
 
+def reads_behind_what_was_applied(gate: Governed) -> None:
+    """Nobody has read the new head, but its proposal was shown as applied."""
+    identity = gate.propose("b")
+    gate.simulate(identity, "medium")
+    before = gate.heads["b"]
+    for voter in ("ann", "machine"):
+        gate.vote(identity, voter)
+    gate.apply(identity)
+    gate.operation("get", "client-1", proposal=identity, answer={"proposal": identity, "state": "applied"})
+    gate.read("b", version=before[0], snapshot=before[1])
+
+
 def reads_the_future(gate: Governed) -> None:
     first = next(one for one in gate.operations if one["kind"] == "current" and one["facts"]["target"] == "a")
     last = gate.last("snapshots", target="a")
@@ -532,6 +544,7 @@ SPOILED: Final[tuple[Spoiled, ...]] = (
     _gate(no_event_of_apply, "has 0 events", of="I5"),
     _gate(head_behind, "its chain ends otherwise", of="I5"),
     _gate(reads_an_old_version, "after v", of="I6"),
+    _gate(reads_behind_what_was_applied, "a read showed v4 after v5 was known", of="I6"),
     _gate(reads_the_future, "was the newest that could be", of="I6"),
     _gate(reads_another_content, "a digest that version never had", of="I6"),
     _gate(entry_rewritten, "is not the hash of its leaf", of="I8"),

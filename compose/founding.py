@@ -89,8 +89,8 @@ class Founding:
 
     def _knows(self, setting: str) -> bool:
         # While the gate is being built not every setting exists yet, and one that does not is refused.
-        settings = (self.service_path / "app" / "settings.py").read_text(encoding="utf-8")
-        return setting.removeprefix("FIREWALL_").lower() in settings
+        settings = self.service_path / "app" / "settings" / "environment.py"
+        return setting.removeprefix("FIREWALL_").lower() in settings.read_text(encoding="utf-8")
 
     def settings(self, state: Path) -> dict[str, str]:
         """Return what replicas are told: where their keys are, and never the keys; ``state`` is for the log's mark."""

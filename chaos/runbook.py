@@ -179,9 +179,9 @@ class Runbook:
             and step.kind is not Kind.HUMAN
             and (numbers is None or step.number in numbers or step.number == 0)
         ]
-        for step in [one for one in chosen if one.before is not None]:
+        for step in [one for one in chosen if one.before in {other.number for other in chosen}]:
             chosen.remove(step)
-            chosen.insert(next((n for n, other in enumerate(chosen) if other.number == step.before), len(chosen)), step)
+            chosen.insert(next(place for place, other in enumerate(chosen) if other.number == step.before), step)
         return tuple(chosen)
 
     def localise(self, outcomes: Mapping[int, str | None]) -> str | None:

@@ -314,9 +314,13 @@ def _configuration_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...
     async def configure(data: dict[str, str | None]) -> None:
         supervisor.configure(data)
 
-    @post("/configuration/restore/{name:str}")
-    async def restore(name: str) -> None:
-        supervisor.configure({other: value for other, value in supervisor.shared.changes.items() if other != name})
+    @post("/configuration/restore")
+    async def restore(data: list[str]) -> list[str]:
+        changes = supervisor.shared.changes
+        restored = sorted(changes.keys() & set(data))
+        if restored:
+            supervisor.configure({name: value for name, value in changes.items() if name not in restored})
+        return restored
 
     @post("/configuration/trial")
     async def try_it(data: dict[str, str | None]) -> Trial:

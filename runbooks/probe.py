@@ -133,20 +133,21 @@ def control(address: str, path: str, *, post: str | None = None, timeout: float 
     return body
 
 
-def unready(address: str) -> dict[str, Any]:
-    """Return the replicas that should be ready and are not, with what is known of each."""
-    states = json.loads(control(address, "/replicas"))
-    return {name: state for name, state in sorted(states.items()) if state["wanted"] and not state["ready"]}
+def unready(states: dict[str, Any]) -> list[str]:
+    """Return the replicas that should be ready and are not."""
+    return sorted(name for name, state in states.items() if state["wanted"] and not state["ready"])
 
 
 def probe_replicas(address: str) -> int:
     """Say of every replica whether it is ready, and with which exit code those ended that are not."""
-    down = unready(address)
-    for name in sorted(json.loads(control(address, "/replicas"))):
-        state = down.get(name)
-        how = f"not ready, {state['restarts']} restarts, last exit code {state['last_exit_code']}" if state else "ready"
+    states = json.loads(control(address, "/replicas"))
+    down = unready(states)
+    for name, state in sorted(states.items()):
+        how = "ready" if state["ready"] else "stopped"
+        if name in down:
+            how = f"not ready, {state['restarts']} restarts, last exit code {state['last_exit_code']}"
         say(f"{name} {how}")
-    codes = {str(state["last_exit_code"]) for state in down.values()}
+    codes = {str(states[name]["last_exit_code"]) for name in down}
     known = next((code for code in KNOWN_EXITS if code in codes), "other" if down else "none")
     say(f"exit: {known}")
     return EXIT_NO if down else 0
@@ -154,7 +155,7 @@ def probe_replicas(address: str) -> int:
 
 def probe_refused(address: str, *, names: bool) -> int:
     """Say what the replicas that are not ready wrote of their settings, or only the names in it."""
-    logs = [control(address, f"/replicas/{name}/log") for name in unready(address)]
+    logs = [control(address, f"/replicas/{name}/log") for name in unready(json.loads(control(address, "/replicas")))]
     lines = list(dict.fromkeys(line for log in logs for line in REFUSAL.findall(log) if not line.startswith("{")))
     for line in dict.fromkeys(re.findall(r"FIREWALL_[A-Z0-9_]+", " ".join(lines))) if names else lines:
         say(line)

@@ -185,10 +185,14 @@ class Supervisor:
         self._lives[pod.name] = self._tasks.create_task(pod.live(lambda: self._launch(pod)), name=pod.name)
 
     async def _end(self, name: str) -> None:
-        life = self._lives.pop(name, None)
-        if life is not None:
+        life = self._lives.get(name)
+        if life is None:
+            return
+        if not life.cancelling():  # somebody may be waiting for this end already
             life.cancel()
-            await asyncio.wait([life])
+        await asyncio.wait([life])
+        if self._lives.get(name) is life:
+            del self._lives[name]
 
     def _launch(self, pod: Pod) -> Launch:
         ports = self.configuration.ports

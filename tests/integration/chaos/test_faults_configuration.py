@@ -1,22 +1,16 @@
 """A wrong configuration, rolled out by a real supervisor to the stand-in for the service."""
 
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
-import msgspec
 import pytest
 
 from chaos.faults import InvalidConfiguration, from_record
-from compose import part, processes
-from compose.pod import BackOff
-from compose.ports import Ports
-from compose.replicas import Replicas, ReplicaSpec
+from compose.replicas import ReplicaSpec
 from compose.settings import REPOSITORY
-from compose.supervisor import Configuration
+from tests.integration.chaos.supervised import supervised, until
 
 if TYPE_CHECKING:
     from compose.stack import Stack
@@ -34,40 +28,10 @@ FAULT = InvalidConfiguration(
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator["Stack"]:
     """A supervisor with one replica, ready: as much of a stack as the fault uses."""
-    ports = Ports.free()
-    configuration = Configuration(
-        ports=ports,
-        world="test",
-        service_path=str(STAND_IN),
-        settings={"FIREWALL_TO_LOSE": "x"},
-        logs=str(tmp_path),
-        targets_file=str(tmp_path / "targets.json"),
-        environment="production",
-        back_off=BackOff(initial_seconds=0.2, max_seconds=0.2),
-    )
-    file = tmp_path / "supervisor.json"
-    file.write_bytes(msgspec.json.encode(configuration))
-    replicas = Replicas(f"http://127.0.0.1:{ports.supervisor}")
-    process = processes.launch(
-        "supervisor",
-        [sys.executable, "-m", "compose.supervisor", file],
-        log=tmp_path / "supervisor.log",
-        environment=processes.plain_environment(PYTHONPATH=str(REPOSITORY)),
-        cwd=REPOSITORY,
-    )
-    try:
-        await processes.ready(process, lambda: part.answers_ok(replicas.metrics_address), deadline_seconds=30)
+    async with supervised(tmp_path, STAND_IN, {"FIREWALL_TO_LOSE": "x"}) as replicas:
         await replicas.add(OLD, ReplicaSpec(slot=1))
-        await until_ready(replicas, OLD)
+        await until(replicas, OLD)
         yield cast("Stack", SimpleNamespace(replicas=replicas, replica_names=lambda: (OLD,), secrets_folder=tmp_path))
-    finally:
-        await process.stop()
-
-
-async def until_ready(replicas: Replicas, name: str) -> None:
-    async with asyncio.timeout(30):
-        while not (await replicas.status())[name].ready:  # noqa: ASYNC110 - about another process
-            await asyncio.sleep(0.05)
 
 
 async def test_it_bites_only_between_inject_and_undo_and_the_old_replica_is_left_alone(stack: "Stack") -> None:
@@ -108,7 +72,7 @@ async def test_what_the_runbook_restored_heals_the_replica_at_its_next_start(sta
 
     await stack.replicas.configure({})
     await stack.replicas.restart(NEW)
-    await until_ready(stack.replicas, NEW)
+    await until(stack.replicas, NEW)
 
     assert not (await FAULT.is_gone(stack)).ok  # the rolling update is not taken back yet
     await FAULT.undo(stack)

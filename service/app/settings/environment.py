@@ -82,10 +82,10 @@ class ServiceEnvironment(DatabaseEnvironment):
     """the API"""
     metrics_port: Port = 9000
     """`/metrics`; another port than the API's"""
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Field(title="debug, info, warning or error; no debug in production"),
-    ] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Field(title="debug, info, warning or error")] = (
+        "info"
+    )
+    """no debug in production"""
     allowed_hosts: Names = ("localhost", "127.0.0.1", "[::1]")
     """Host headers that are ours; probes are exempt"""
     trusted_proxies: Addresses = ("127.0.0.1", "::1")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from app.settings.policies import Secret
@@ -26,8 +25,6 @@ KNOWN_BAD_SECRETS: Final = frozenset(
     {"admin", "changeme", "default", "example", "firewall", "letmein", "password", "postgres", "secret", "test"}
 )
 """Letters alone count, so that `Changeme-123!` is `changeme`."""
-UNFIT: Final = "unfit"
-"""Type of the validation errors whose message is ours and safe to show."""
 
 _UNREADABLE: Final = {errno.ENOENT: "there is no such file", errno.EACCES: "the file may not be read"}
 
@@ -48,9 +45,8 @@ def word(pattern: str, accepted: str) -> Any:
     return Field(pattern=pattern, title=accepted)
 
 
-def unfit(what: str) -> PydanticCustomError:
-    """Return the error that says what is wrong in words of ours; they must not hold the value."""
-    return PydanticCustomError(UNFIT, what)
+class Unfit(ValueError):
+    """A value cannot be used; the text says why in words of ours, which never hold the value."""
 
 
 def _split(value: object) -> object:
@@ -62,26 +58,26 @@ def _read_secret(path: object) -> Secret:
     try:
         descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise unfit(_UNREADABLE.get(error.errno or 0, "the file cannot be read")) from None
+        raise Unfit(_UNREADABLE.get(error.errno or 0, "the file cannot be read")) from None
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise unfit("not a regular file")
+            raise Unfit("not a regular file")
         if mode & 0o077:
-            raise unfit("the file is open to its group or to others")
+            raise Unfit("the file is open to its group or to others")
         content = os.read(descriptor, SECRET_BYTES_MAX + 1).rstrip(b"\r\n")
     except OSError:
-        raise unfit("the file cannot be read") from None
+        raise Unfit("the file cannot be read") from None
     finally:
         os.close(descriptor)
     if not content.strip():
-        raise unfit("the file is empty or blank")
+        raise Unfit("the file is empty or blank")
     if len(content) > SECRET_BYTES_MAX:
-        raise unfit(f"the file is longer than {SECRET_BYTES_MAX} bytes")
+        raise Unfit(f"the file is longer than {SECRET_BYTES_MAX} bytes")
     if b"\0" in content:
-        raise unfit("the file holds a NUL byte")
+        raise Unfit("the file holds a NUL byte")
     if "".join(filter(str.isalpha, content.decode("utf-8", "replace").lower())) in KNOWN_BAD_SECRETS:
-        raise unfit("the file holds a well-known default")
+        raise Unfit("the file holds a well-known default")
     return Secret(content)
 
 
@@ -90,23 +86,23 @@ def _read_seed(path: object) -> Secret:
     try:
         seed = base64.b64decode(_read_secret(path).reveal(), validate=True)
     except binascii.Error:
-        raise unfit("the file is not standard base64") from None
+        raise Unfit("the file is not standard base64") from None
     if len(seed) != SEED_BYTES:
-        raise unfit(f"the file does not hold {SEED_BYTES} bytes")
+        raise Unfit(f"the file does not hold {SEED_BYTES} bytes")
     return Secret(seed)
 
 
 def _in_a_folder(path: Path) -> Path:
     if not path.is_absolute():
-        raise unfit("not an absolute path")
+        raise Unfit("not an absolute path")
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise unfit("no file can be written there")
+        raise Unfit("no file can be written there")
     return path
 
 
 def _long_enough(pepper: Secret) -> Secret:
     if len(pepper.reveal()) < PEPPER_BYTES_MIN:
-        raise unfit(f"the file holds fewer than {PEPPER_BYTES_MIN} bytes")
+        raise Unfit(f"the file holds fewer than {PEPPER_BYTES_MIN} bytes")
     return pepper
 
 
@@ -114,7 +110,7 @@ def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise unfit("one of them is not an IP address") from None
+        raise Unfit("one of them is not an IP address") from None
 
 
 _FILE_RULE: Final = "a readable file with mode 0600, not empty, not a well-known default"

@@ -25,7 +25,7 @@ from app.settings.environment import (
     OurEnvironment,
     ServiceEnvironment,
 )
-from app.settings.kinds import UNFIT
+from app.settings.kinds import Unfit
 from app.settings.policies import (
     DatabaseAddress,
     DatabasePolicy,
@@ -85,7 +85,7 @@ def _unknown(name: str) -> SettingProblem:
 def _described(error: ValidationError, model: type[OurEnvironment], environ: Mapping[str, str]) -> list[SettingProblem]:
     """Return one problem for each field; what pydantic says of the value itself is left out."""
     problems = {}
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+    for detail in error.errors(include_url=False, include_input=False):
         field = str(detail["loc"][0])
         name = PREFIX + field.upper()
         if detail["type"] == "missing":
@@ -93,7 +93,8 @@ def _described(error: ValidationError, model: type[OurEnvironment], environ: Map
         elif not environ.get(name, "").strip():
             what = "blank"
         else:
-            what = detail["msg"] if detail["type"] == UNFIT else "not acceptable"
+            raised = detail.get("ctx", {}).get("error")
+            what = str(raised) if isinstance(raised, Unfit) else "not acceptable"
         problems[field] = SettingProblem(name, what, accepted(model.model_fields[field]))
     return list(problems.values())
 

@@ -152,6 +152,8 @@ class ServiceEnvironment(DatabaseEnvironment):
     """rest of a loop that found nothing to do"""
     worker_deadline_seconds: Annotated[float, seconds(1, 60)] = 5.0
     """one step of a loop"""
+    idempotency_kept_seconds: Annotated[float, seconds(3600, 2_592_000)] = 86_400.0
+    """how long the answer to an Idempotency-Key is kept; it is deleted soon after, and the key may be used again"""
     log_key_file: SeedFile | None = None
     """signs checkpoints (Ed25519); the three of the log together or not at all"""
     log_origin: Origin | None = None

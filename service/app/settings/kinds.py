@@ -36,7 +36,7 @@ def whole(minimum: int, maximum: int) -> Any:
 
 def seconds(minimum: float, maximum: float) -> Any:
     """Return the field of a length of time."""
-    accepted = f"a number of seconds from {minimum:g} to {maximum:g}"
+    accepted = f"a number of seconds from {minimum:.15g} to {maximum:.15g}"
     return Field(ge=minimum, le=maximum, allow_inf_nan=False, title=accepted)
 
 

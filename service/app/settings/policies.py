@@ -107,6 +107,8 @@ class WorkerPolicy:
 
     pause_seconds: float = 0.5
     deadline_seconds: float = 5.0
+    idempotency_kept_seconds: float = 86_400.0
+    """How long the answer to an Idempotency-Key is kept, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

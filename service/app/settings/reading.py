@@ -149,7 +149,11 @@ def load(environ: Mapping[str, str], *, resolve: Resolve = resolves) -> Settings
         ),
         log=_log(read),
         service_seed=read.service_key_file,
-        worker=WorkerPolicy(pause_seconds=read.worker_pause_seconds, deadline_seconds=read.worker_deadline_seconds),
+        worker=WorkerPolicy(
+            pause_seconds=read.worker_pause_seconds,
+            deadline_seconds=read.worker_deadline_seconds,
+            idempotency_kept_seconds=read.idempotency_kept_seconds,
+        ),
         delivery=DeliveryPolicy(
             key=read.actuator_key_file,
             hosts=read.actuator_hosts,

@@ -58,7 +58,9 @@ def written(value: Any) -> str:
         return NOTHING
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value) if not isinstance(value, Path) else value.as_posix()
+    return (
+        f"{value:.15g}" if isinstance(value, float) else str(value) if not isinstance(value, Path) else value.as_posix()
+    )
 
 
 def _titles(annotation: Any) -> Iterator[str]:

@@ -14,6 +14,7 @@ from chaos.faults import (
     PostgresStopped,
     ProxyDown,
     ProxyLatency,
+    SessionsEnded,
     SilentProxy,
     from_record,
 )
@@ -27,6 +28,7 @@ EVERY_FAULT: list[Fault] = [
     PostgresStopped(),
     PostgresStopped(mode="fast"),
     PostgresPaused(),
+    SessionsEnded(),
     PacketsDropped(ports=(15431, 15432)),
     InvalidConfiguration(values={"FIREWALL_PORT": "x"}),
     InvalidConfiguration(missing=("FIREWALL_DATABASE_HOST",), secrets={"FIREWALL_API_KEY_PEPPER_FILE": " "}),

@@ -38,7 +38,7 @@ def contradictions(read: ServiceEnvironment) -> list[SettingProblem]:
 
 
 def unresolvable(read: DatabaseEnvironment, resolve: Resolve) -> list[SettingProblem]:
-    """Return the hosts that do not exist (docs/adr/0035)."""
+    """Return the hosts that do not exist (docs/adr/0034)."""
     hosts = {"DATABASE_HOST": read.database_host}
     if isinstance(read, ServiceEnvironment):
         hosts["HOST"] = read.host

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from chaos.faults.base import FaultError, FaultFailed, FaultRefused, FaultTimedOut, InvalidFault
+from chaos.faults.configuration import InvalidConfiguration
 from chaos.faults.packets import PacketsDropped
 from chaos.faults.postgres import PostgresPaused, PostgresStopped, SessionsEnded
 from chaos.faults.proxies import ProxyDown, ProxyLatency, SilentProxy
@@ -24,6 +25,7 @@ __all__ = [
     "FaultFailed",
     "FaultRefused",
     "FaultTimedOut",
+    "InvalidConfiguration",
     "InvalidFault",
     "PacketsDropped",
     "PostgresPaused",
@@ -36,7 +38,8 @@ __all__ = [
 ]
 
 FaultClass = (
-    type[PacketsDropped]
+    type[InvalidConfiguration]
+    | type[PacketsDropped]
     | type[PostgresPaused]
     | type[PostgresStopped]
     | type[ProxyDown]
@@ -47,6 +50,7 @@ FaultClass = (
 
 KINDS: Final[Mapping[str, FaultClass]] = MappingProxyType(
     {
+        InvalidConfiguration.kind: InvalidConfiguration,
         PacketsDropped.kind: PacketsDropped,
         PostgresPaused.kind: PostgresPaused,
         PostgresStopped.kind: PostgresStopped,

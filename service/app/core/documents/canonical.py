@@ -84,13 +84,18 @@ def decode_plain(content: bytes, decoder: msgspec.json.Decoder[Any] = _without_f
     `decoder`: of `decoder_of`, for a struct that has a field for everything it may hold. Depth and nodes are not
     counted.
     """
-    if not content.isascii() or b"\\u0000" in content or _may_hold_large_number(content):
+    if not is_plain_text(content) or _may_hold_large_number(content):
         return None
     try:
         value = decoder.decode(content)
         return value if _sorted.encode(value) == content else None
     except (_Fraction, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def is_plain_text(content: bytes) -> bool:
+    """Whether there is nothing beyond ASCII and no U+0000, as far as can be seen at once."""
+    return content.isascii() and b"\\u0000" not in content
 
 
 def decoder_of(kind: type[Struct]) -> msgspec.json.Decoder[Struct]:

@@ -194,7 +194,7 @@ class Ahead:
         """
         reader, lines = self._all[0], 0
         try:
-            for answer in _in_order(reader, _stretches(file)):
+            for answer in _in_order(reader, stretches(file)):
                 for one in answer.found:
                     if isinstance(one, Misread):
                         raise reading.no_entry(lines + one.number + 1, one.reason)
@@ -214,9 +214,9 @@ def _widen(pipe: IO[bytes] | None) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def _in_order(reader: Beside, stretches: Iterator[Stretch]) -> Iterator[Stretched]:
+def _in_order(reader: Beside, asked: Iterator[Stretch]) -> Iterator[Stretched]:
     waiting: deque[Question] = deque()
-    for stretch in stretches:
+    for stretch in asked:
         waiting.append(reader.ask(question_read(stretch)))
         if len(waiting) >= STRETCHES_AHEAD:
             yield stretched.decode(reader.answer(waiting.popleft()))
@@ -224,7 +224,7 @@ def _in_order(reader: Beside, stretches: Iterator[Stretch]) -> Iterator[Stretche
         yield stretched.decode(reader.answer(waiting.popleft()))
 
 
-def _stretches(file: Path) -> Iterator[Stretch]:
+def stretches(file: Path) -> Iterator[Stretch]:
     """Yield stretches that end with a line, or within one that is too long for an entry."""
     name, begin = str(file.absolute()), 0
     with file.open("rb") as lines:

@@ -82,6 +82,8 @@ class StackSpec:
     api_key_roles: tuple[str, ...] = ("editor",)
     principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """More of them, with their roles: clients like any other, under the documented rate limit."""
+    rate_limits: Mapping[str, int] = field(default_factory=dict)
+    """Requests a minute of single principals, where they are not the documented ones."""
 
 
 def default_folder() -> Path:
@@ -310,6 +312,10 @@ class Stack:
         own: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
         return own if self._founding is None else {**own, **founding.ROLES}
 
+    def _rate_limits(self) -> dict[str, int]:
+        """Each of the harness's clients stands for a thousand; who is not named has the documented limit."""
+        return {**dict.fromkeys(self._harness(), HARNESS_PER_MINUTE), **self.spec.rate_limits}
+
     def _key_file(self, name: str) -> Path:
         return self.secrets_folder / f"api-key-{name}"
 
@@ -408,8 +414,9 @@ class Stack:
             "FIREWALL_VALKEY_HOST": "127.0.0.1",
             "FIREWALL_VALKEY_PASSWORD_FILE": str(self.valkey.password_file),
             "FIREWALL_RATE_LIMIT_REPLICAS": str(self.spec.replicas),
-            # Each of the harness's clients stands for a thousand; who has no line here has the documented limit.
-            "FIREWALL_RATE_LIMIT_PRINCIPALS": ",".join(f"{name}={HARNESS_PER_MINUTE}" for name in self._harness()),
+            "FIREWALL_RATE_LIMIT_PRINCIPALS": ",".join(
+                f"{name}={limit}" for name, limit in self._rate_limits().items()
+            ),
             **({} if self._founding is None else self._founding.settings(self.spec.folder / "state")),
             **self._service_settings(),
         }

@@ -67,7 +67,7 @@ _HOLD = {"fast": 14.0, "documented": 200.0}
 _HOLD_OF_A_FEW = {"fast": 16.0, "documented": 60.0}
 
 _POLITE = Stream("polite", "reading_as", 2.0, {"principal": "polite"})
-_LOAD = Load(proposals_per_second=12.0, reads_per_second=8.0, retry_share=0.1, streams=(_POLITE,))
+_LOAD = Load(proposals_per_second=6.0, reads_per_second=4.0, retry_share=0.2, streams=(_POLITE,))
 
 
 def _with(*streams: Stream) -> Load:
@@ -81,13 +81,13 @@ def _flood_of(injection: str) -> Load:
 _INJECTIONS = (
     Injection(
         "a_few_too_many",
-        # 2.2 a second, of which 2.0 are refused: of 45 requests a second in all, less than one in twenty.
+        # 2.2 a second, of which 2.0 are refused: of 46 requests a second in all, less than one in twenty.
         OnlyTraffic(per_second_min=1.5),
         _HOLD_OF_A_FEW,
         judged_by_clocks=False,
         load=_with(
             Stream("few", "reading_as", 2.2, {"principal": _NARROW}),
-            Stream("many", "reading_as", 20.0, {"principal": _HARNESS}),
+            Stream("many", "reading_as", 32.0, {"principal": _HARNESS}),
         ),
     ),
     Injection(

@@ -1,5 +1,6 @@
 """The token bucket in Valkey, against the exact one: no token too many, none too few, the wait to the microsecond."""
 
+import random
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -131,3 +132,24 @@ def test_a_bucket_is_kept_until_it_is_full_and_no_longer_than_an_hour_more(conne
     until_full = 60 * limit.burst / limit.per_minute
 
     assert until_full + 3600 < bucket.ttl_seconds() < until_full + 3605
+
+
+@pytest.mark.parametrize("limit", [RateLimit(rate, burst) for rate in RATES for burst in (1, 250)], ids=str)
+def test_a_saturated_limit_is_kept_to_half_a_percent_while_the_clock_is_set(
+    connected: Any, limit: RateLimit, limit_minutes: int, seed: int
+) -> None:
+    bucket, chance = driven(connected, limit), random.Random(seed)  # noqa: S311 - a test's own
+    now, end, admitted, next_step = START, START + limit_minutes * 60 * SECOND, 0, START + 7 * SECOND
+    for replica in range(3):
+        admitted += bucket.take(now, replica=replica) == 0
+    while now < end:
+        if now >= next_step:
+            bucket.wrong_by = chance.randint(-HOUR, HOUR)
+            next_step = now + 7 * SECOND
+        wait = bucket.take(now, replica=chance.randrange(3))
+        admitted += wait == 0
+        now += wait
+
+    due = limit.burst + limit.per_minute * limit_minutes
+    # A token that is due at the very end counts or does not.
+    assert abs(admitted - due) <= 1 + 0.005 * due

@@ -81,18 +81,19 @@ def probe_http(given: argparse.Namespace) -> int:
 
 
 def probe_metric(name: str, addresses: list[str]) -> int:
-    """Say the sum over all label sets and all addresses."""
+    """Say the sum over all addresses, and over all label sets unless the name comes with one: `x_total{a="1"}`."""
     bodies = [ask(f"{address}/metrics")[2] for address in addresses]
     samples = [
         float(line.rsplit(" ", 1)[1])
         for body in bodies
         for line in body.splitlines()
-        if line.split("{", 1)[0].split(" ", 1)[0] == name
+        if line.rsplit(" ", 1)[0].partition("{" if "{" not in name else "\n")[0] == name
     ]
     if not samples:
         say(f"{name}: no such metric")
         return EXIT_NO
-    say(f"{name} {sum(samples):g}")
+    total = sum(samples)
+    say(f"{name} {int(total) if total.is_integer() else total}")  # steps reckon with it: no 1e+06
     return 0
 
 

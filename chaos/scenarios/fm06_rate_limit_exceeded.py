@@ -59,12 +59,14 @@ _ADDRESS = "127.0.0.1"  # of every client here, as the balancer sees it
 _FLOODING = {"valkey_refused": "greedy-1", "valkey_silent": "greedy-2", "principal_floods": "greedy-3"}
 _HARNESS = "harness-editor"  # whose limit no load of ours reaches
 _NARROW = "narrow"
-_NARROW_PER_MINUTE = 12
+_NARROW_PER_MINUTE = 6
 _PER_SECOND = 80.0
 _SOME_PER_SECOND = 40.0  # refused at the front, at least, once a bucket is empty
 _DIAGNOSIS = frozenset({3})
-_HOLD = {"fast": 14.0, "documented": 200.0}
-_HOLD_OF_A_FEW = {"fast": 16.0, "documented": 60.0}
+# Detection may take 13 s (fast) or 190 s. Traffic bites once the bucket is empty, a proxy that is gone at once.
+_HOLD = {"fast": 9.0, "documented": 195.0}
+_HOLD_WITHOUT_VALKEY = {"fast": 14.0, "documented": 200.0}
+_HOLD_OF_A_FEW = {"fast": 7.0, "documented": 60.0}
 
 _POLITE = Stream("polite", "reading_as", 2.0, {"principal": "polite"})
 _LOAD = Load(proposals_per_second=6.0, reads_per_second=4.0, retry_share=0.2, streams=(_POLITE,))
@@ -81,7 +83,7 @@ def _flood_of(injection: str) -> Load:
 _INJECTIONS = (
     Injection(
         "a_few_too_many",
-        # 2.2 a second, of which 2.0 are refused: of 46 requests a second in all, less than one in twenty.
+        # 2.2 a second, of which 2.1 are refused: of 46 requests a second in all, less than one in twenty.
         OnlyTraffic(per_second_min=1.5),
         _HOLD_OF_A_FEW,
         judged_by_clocks=False,
@@ -106,14 +108,14 @@ _INJECTIONS = (
     Injection(
         "valkey_refused",
         ProxyDown(dependency="valkey"),
-        _HOLD,
+        _HOLD_WITHOUT_VALKEY,
         runbook_steps=_DIAGNOSIS,
         load=_flood_of("valkey_refused"),
     ),
     Injection(
         "valkey_silent",
         SilentProxy(dependency="valkey"),
-        _HOLD,
+        _HOLD_WITHOUT_VALKEY,
         runbook_steps=_DIAGNOSIS,
         load=_flood_of("valkey_silent"),
     ),

@@ -118,6 +118,10 @@ def test_a_metric_is_summed_over_label_sets_and_addresses(address: str) -> None:
     assert probe("metric", "x_total", address, address) == (0, "x_total 10\n")
 
 
+def test_a_metric_with_labels_is_that_label_set_alone(address: str) -> None:
+    assert probe("metric", 'x_total{a="2"}', address, address) == (0, 'x_total{a="2"} 6\n')
+
+
 def test_a_metric_that_is_not_there_is_an_error(address: str) -> None:
     assert probe("metric", "z", address) == (1, "z: no such metric\n")
 

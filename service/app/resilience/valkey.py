@@ -6,6 +6,7 @@ answer that is not to this call's question (its serial number tells) ends the co
 
 import asyncio
 import hashlib
+from collections.abc import Coroutine
 from importlib import resources
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,6 +18,8 @@ from redis.backoff import NoBackoff
 
 from app.settings import ValkeyAddress, ValkeyPolicy
 
+BACKSTOP: Final = 10
+LATE_TURNS: Final = 3
 SCRIPT: Final = resources.files("app.resilience").joinpath("rate_limit.lua").read_text(encoding="utf-8")
 
 
@@ -42,9 +45,10 @@ class Valkey:
             port=address.port,
             password=address.password.reveal().decode() if address.password else None,
             max_connections=policy.connections_max,
-            timeout=policy.timeout_seconds,
-            socket_timeout=policy.timeout_seconds,
-            socket_connect_timeout=policy.timeout_seconds,
+            # Ours is the one that counts. Two that end at the same instant would cancel twice and catch once.
+            timeout=BACKSTOP * policy.timeout_seconds,
+            socket_timeout=BACKSTOP * policy.timeout_seconds,
+            socket_connect_timeout=BACKSTOP * policy.timeout_seconds,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
             decode_responses=True,
@@ -71,9 +75,7 @@ class Valkey:
         Raises:
             ValkeyGone: it did not, in time.
         """
-        if anew:
-            await self._pool.disconnect(inuse_connections=False)
-        await self._bounded(self._client.script_load(SCRIPT))
+        await self._bounded(self._load(anew=anew))
 
     async def take(self, key: str, *arguments: str) -> tuple[bool, int, int, int]:
         """Run the script; return whether a token was taken, the wait, the level and the bucket's time.
@@ -88,8 +90,13 @@ class Valkey:
         match answer:
             case [str(echoed), int(taken), str(wait), str(level), str(now)] if echoed == serial:
                 return bool(taken), int(wait), int(level), int(now)
-        await self._pool.disconnect()
+        await self._bounded(self._pool.disconnect())
         raise ValkeyGone("protocol", "UnexpectedAnswer")
+
+    async def _load(self, *, anew: bool) -> None:
+        if anew:
+            await self._pool.disconnect(inuse_connections=False)
+        await self._client.script_load(SCRIPT)
 
     async def _evaluate(self, key: str, *arguments: str) -> Any:
         try:
@@ -99,10 +106,24 @@ class Valkey:
         ):  # A new server, or a flushed one. It has run nothing, so nothing is taken twice.
             return await self._client.eval(SCRIPT, 1, key, *arguments)
 
-    async def _bounded(self, call: Any) -> Any:
+    async def _bounded(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Await the call in a task of its own: whatever its time-out cancels, it is never the request."""
+        task = asyncio.get_running_loop().create_task(call)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to ask
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await call
+            await asyncio.wait({task}, timeout=self._timeout_seconds)
+            for _ in range(LATE_TURNS):
+                if task.done():
+                    break
+                await asyncio.sleep(0)  # It is perhaps we who are late, and the answer is there to be read.
+            if not task.done():
+                raise ValkeyGone("timeout", "TimeoutError")
+        finally:
+            task.cancel()
+        try:
+            return task.result()
+        except asyncio.CancelledError:
+            raise ValkeyGone("timeout", "CancelledError") from None
         except (TimeoutError, redis.exceptions.TimeoutError) as error:
             raise ValkeyGone("timeout", type(error).__name__) from None
         except (redis.exceptions.ConnectionError, OSError) as error:

@@ -16,7 +16,7 @@ import pytest
 from app import log
 from app.errors import RateLimited
 from app.resilience.rate_limit import RateLimiter
-from app.resilience.valkey import Valkey
+from app.resilience.valkey import Valkey, ValkeyGone
 from app.settings import RateLimit, RateLimitPolicy, Settings, ValkeyAddress, ValkeyPolicy
 from tests.integration.service.buckets import ValkeyServer, running
 from tests.integration.service.relay import Mode, Relay, relay
@@ -165,6 +165,33 @@ async def test_a_lost_answer_is_not_asked_for_again(valkey: ValkeyServer) -> Non
         assert await admitted(other, name, 60) == 49  # one token was taken, for one request admitted
 
 
+async def test_the_watch_survives_whatever_becomes_of_the_connections(valkey: ValkeyServer) -> None:
+    async with relay(valkey.part.port) as between, watched(limiter_at(valkey.at(between.port))) as limiter:
+        for _ in range(2):
+            await asyncio.gather(*(wait_of(limiter, secrets.token_hex(4)) for _ in range(20)))
+            await between.cut(Mode.SILENT)
+            await eventually(lambda: limiter.is_degraded, within_seconds=5)
+            await between.cut(Mode.OPEN)
+            await eventually(lambda: not limiter.is_degraded, within_seconds=5)
+
+
+async def test_a_time_out_cancels_the_call_and_never_whoever_made_it(valkey: ValkeyServer) -> None:
+    async with relay(valkey.part.port) as between:
+        between.mode = Mode.SILENT
+
+        async def request(number: int) -> None:
+            store = Valkey(valkey.at(between.port), ValkeyPolicy(timeout_seconds=0.02))
+            for _ in range(5):
+                with pytest.raises(ValkeyGone):
+                    await store.take(f"client-{number}", "1", "1", "", "")
+                task = asyncio.current_task()
+                assert task is not None
+                assert task.cancelling() == 0
+                await asyncio.sleep(0)  # where a cancellation that went astray would come out
+
+        await asyncio.gather(*(request(number) for number in range(20)))
+
+
 async def test_answers_are_never_given_to_another_call_however_many_are_cancelled(valkey: ValkeyServer) -> None:
     store = Valkey(valkey.address, ValkeyPolicy())
     name = secrets.token_hex(4)
@@ -174,13 +201,16 @@ async def test_answers_are_never_given_to_another_call_however_many_are_cancelle
         answer = await store.take(f"{name}-{number}", "1", str(burst), "", "")
         assert answer[2] == number * 60_000_000
 
+    answered = 0
     for turn in range(40):
         calls = [asyncio.ensure_future(call(turn * 25 + number)) for number in range(25)]
         await asyncio.sleep(0.0005 * (turn % 4))
         for one in calls[::2]:
             one.cancel()
         for result in await asyncio.gather(*calls, return_exceptions=True):
-            assert result is None or isinstance(result, asyncio.CancelledError)
+            answered += result is None
+            assert result is None or isinstance(result, asyncio.CancelledError | ValkeyGone)
+    assert answered > 100
 
 
 async def test_what_is_remembered_is_bounded(valkey: ValkeyServer) -> None:

@@ -46,6 +46,8 @@ def flood(
     admits: Callable[[int], bool] = lambda _: True,
 ) -> None:
     """Eighty requests a second for ten seconds, judged by a bucket."""
+    recording.health(9, 10)
+    recording.metrics(9, 30, {"firewall_rate_limit_local_total": 0.0})
     tokens, before = Fraction(burst), Fraction(10)
     for number in range(800):
         at = Fraction(10) + Fraction(number + 1, 80)
@@ -140,6 +142,14 @@ def test_a_second_bucket_is_allowed_only_where_valkey_is_lost(tmp_path: Path) ->
 
     assert two(recording.case(), WINDOW).verdict is Verdict.PASS
     assert CHECKS["bucket"](recording.case(), WINDOW).verdict is Verdict.FAIL
+
+
+def test_too_many_while_a_replica_counted_alone_prove_nothing_about_the_shared_bucket(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    flood(recording, burst=300)
+    recording.metrics(20, 21, {"firewall_rate_limit_local_total": 5.0})
+
+    assert CHECKS["bucket"](recording.case(), WINDOW).verdict is Verdict.UNKNOWN
 
 
 def test_mitigation_counts_from_the_flood_to_its_first_refusal(tmp_path: Path) -> None:

@@ -37,7 +37,6 @@ from chaos.streams import Means
 from chaos.traffic import Traffic
 from chaos.undo_ledger import UndoFailed, UndoLedger, to_its_end
 from compose import operator, programs
-from compose.founding import EDITOR
 from compose.gate import Gate
 from compose.stack import Stack, StackSpec, default_folder
 
@@ -72,6 +71,7 @@ class Engine:
         self.profile = slo.profiles.load(plan.profile)
         self.expectations = slo.expectations.load(plan.failure_mode, self.profile)
         self.undo_ledger = UndoLedger(self.evidence)
+        self._recent = steady_state.recent(folder, self.expectations)
         self.runbook = runbook.load(scenario.slug)
         self._variables: Mapping[str, str] = {}  # of the runbook's steps, known once the world is up
 
@@ -136,6 +136,7 @@ class Engine:
     async def _reach_baseline(self, injection: Injection, stack: Stack) -> None:
         reached = await steady_state.wait(
             self.evidence,
+            self._recent,
             self._steady_state(stack),
             deadline_seconds=self.profile.seconds("hold_cause") + _BASELINE_SETTLING_SECONDS,
         )
@@ -177,6 +178,7 @@ class Engine:
         allowed = self.scenario.expected_alerts(injection)
         reached = await steady_state.wait(
             self.evidence,
+            self._recent,
             self._steady_state(stack, alerts_allowed=allowed.firing | allowed.co_alerts | allowed.suppressed),
             deadline_seconds=self.expectations["recover_seconds"] + _RECOVERY_MARGIN_SECONDS,
         )
@@ -203,7 +205,7 @@ class Engine:
     async def _traffic(self, stack: Stack) -> AsyncIterator[Traffic]:
         """Send the background load, and tell the host of it twice a second."""
         keys = [stack.api_key("editor")]
-        means = Means(api_keys={EDITOR: keys[0]} if stack.gate is None else stack.gate.api_keys)
+        means = Means(api_keys=stack.gate.api_keys)
         async with (
             Traffic(
                 stack.address,

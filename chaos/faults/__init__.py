@@ -14,7 +14,7 @@ import msgspec
 
 from chaos.faults.base import FaultError, FaultFailed, FaultRefused, FaultTimedOut, InvalidFault
 from chaos.faults.packets import PacketsDropped
-from chaos.faults.postgres import PostgresPaused, PostgresStopped
+from chaos.faults.postgres import PostgresPaused, PostgresStopped, SessionsEnded
 from chaos.faults.proxies import ProxyDown, ProxyLatency, SilentProxy
 from chaos.faults.traffic import OnlyTraffic
 from chaos.scenario import Fault
@@ -32,6 +32,7 @@ __all__ = [
     "PostgresStopped",
     "ProxyDown",
     "ProxyLatency",
+    "SessionsEnded",
     "SilentProxy",
     "from_record",
 ]
@@ -43,6 +44,7 @@ FaultClass = (
     | type[PostgresStopped]
     | type[ProxyDown]
     | type[ProxyLatency]
+    | type[SessionsEnded]
     | type[SilentProxy]
 )
 
@@ -54,6 +56,7 @@ KINDS: Final[Mapping[str, FaultClass]] = MappingProxyType(
         PostgresStopped.kind: PostgresStopped,
         ProxyDown.kind: ProxyDown,
         ProxyLatency.kind: ProxyLatency,
+        SessionsEnded.kind: SessionsEnded,
         SilentProxy.kind: SilentProxy,
     }
 )

@@ -181,6 +181,8 @@ class WorkerPolicy:
 
     pause_seconds: float = 0.5
     deadline_seconds: float = 5.0
+    idempotency_kept_seconds: float = 86_400.0
+    """How long the answer to an Idempotency-Key is kept, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,6 +444,7 @@ class _ServiceEnvironment(_DatabaseEnvironment):
     actuator_hosts: NamesIfAny = ()
     worker_pause_seconds: Annotated[float, _seconds(0.02, 60)] = 0.5
     worker_deadline_seconds: Annotated[float, _seconds(1, 60)] = 5.0
+    idempotency_kept_seconds: Annotated[float, _seconds(3600, 2_592_000)] = 86_400.0
     delivery_timeout_seconds: Annotated[float, _seconds(0.1, 30)] = 3.0
     delivery_attempts_max: Annotated[int, _whole(1, 100)] = 8
     delivery_observation_seconds: Annotated[float, _seconds(0.1, 600)] = 10.0
@@ -636,7 +639,11 @@ def load(environ: Mapping[str, str]) -> Settings:
         rate_limit=_rate_limit(read),
         log=_log(read),
         service_seed=read.service_key_file,
-        worker=WorkerPolicy(pause_seconds=read.worker_pause_seconds, deadline_seconds=read.worker_deadline_seconds),
+        worker=WorkerPolicy(
+            pause_seconds=read.worker_pause_seconds,
+            deadline_seconds=read.worker_deadline_seconds,
+            idempotency_kept_seconds=read.idempotency_kept_seconds,
+        ),
         delivery=DeliveryPolicy(
             key=read.actuator_key_file,
             hosts=read.actuator_hosts,

@@ -141,6 +141,21 @@ def others_are_unharmed(
     return judge
 
 
+def only_the_flood_is_refused(*, streams: Collection[str], requests_min: int = 60) -> WindowCheck:
+    """Not one 429 falls on anybody else."""
+
+    def judge(case: Case, window: Window) -> Finding:
+        others = [one for one in _during(case, windows.fault(window)) if one.stream not in streams]
+        if len(others) < requests_min:
+            return unknown(f"{len(others)} requests of others, {requests_min} needed")
+        wrong = [one for one in others if one.status == REFUSED]
+        if wrong:
+            return failed(f"{len(wrong)} of {len(others)} requests of others were refused", wrong[0].rows)
+        return passed(f"none of {len(others)} requests of others was refused", others[0].rows)
+
+    return judge
+
+
 def refused_are_named(*, facts: dict[str, str]) -> WindowCheck:
     """The log names who was refused during the fault, and nobody else."""
 

@@ -13,6 +13,7 @@ from chaos.checks.findings import WindowCheck
 from chaos.checks.rate_limit import (
     bucket_is_exact,
     nobody_is_paged_for_a_few,
+    only_the_flood_is_refused,
     others_are_unharmed,
     refusals_say_when,
     refused_after,
@@ -30,6 +31,7 @@ CHECKS: dict[str, WindowCheck] = {
     "bucket": bucket_is_exact(streams=FLOOD, rate_per_minute=250, burst=250),
     "told": refusals_say_when(streams=FLOOD, seconds_max=1),
     "others": others_are_unharmed(streams=FLOOD, added_seconds_max=0.1, waits_max=3),
+    "apart": only_the_flood_is_refused(streams=FLOOD),
     "named": refused_are_named(facts={"principal": "greedy", "scope": "principal"}),
     "few": nobody_is_paged_for_a_few(stream="flood"),
 }
@@ -121,6 +123,7 @@ def test_an_empty_recording_is_unknown(name: str, tmp_path: Path) -> None:
         ("others", [flood, lambda one: others(one, ms=400)], "others took over 0.12 s"),
         ("others", [flood, lambda one: others(one, status=429)], "others were refused or failed"),
         ("others", [flood, lambda one: others(one, status=503)], "others were refused or failed"),
+        ("apart", [flood, lambda one: others(one, status=429)], "others were refused"),
         ("named", [flood, lambda one: one.health(4, 30)], "no refusal was logged"),
         ("named", [flood, lambda one: named(one, principal="polite")], "name somebody else: polite"),
         ("named", [flood, lambda one: named(one, principal=None, scope="address")], "name somebody else"),

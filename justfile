@@ -156,6 +156,10 @@ unit *options: setup
 fuzz *options: environment
     @exec {{ python }} -m pytest tests/unit/service/test_bytes_generated.py --timeout=0 --documents=1000000 "$@"
 
+# Rate limits of 1 to 6000 a minute, kept for ten minutes of a driven clock by three replicas, the server's clock set at will
+limits *options: setup
+    @exec {{ python }} -m pytest tests/integration/service/test_rate_limit_script.py --limit-minutes=10 "$@"
+
 # Random lives of proposals, with many people at once, against a model of the design (about a second each; or: --lives N --seed S)
 [group('checks')]
 [no-exit-message]

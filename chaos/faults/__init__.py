@@ -17,6 +17,7 @@ from chaos.faults.configuration import InvalidConfiguration
 from chaos.faults.packets import PacketsDropped
 from chaos.faults.postgres import PostgresPaused, PostgresStopped, SessionsEnded
 from chaos.faults.proxies import ProxyDown, ProxyLatency, SilentProxy
+from chaos.faults.traffic import OnlyTraffic
 from chaos.scenario import Fault
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "FaultTimedOut",
     "InvalidConfiguration",
     "InvalidFault",
+    "OnlyTraffic",
     "PacketsDropped",
     "PostgresPaused",
     "PostgresStopped",
@@ -39,6 +41,7 @@ __all__ = [
 
 FaultClass = (
     type[InvalidConfiguration]
+    | type[OnlyTraffic]
     | type[PacketsDropped]
     | type[PostgresPaused]
     | type[PostgresStopped]
@@ -51,6 +54,7 @@ FaultClass = (
 KINDS: Final[Mapping[str, FaultClass]] = MappingProxyType(
     {
         InvalidConfiguration.kind: InvalidConfiguration,
+        OnlyTraffic.kind: OnlyTraffic,
         PacketsDropped.kind: PacketsDropped,
         PostgresPaused.kind: PostgresPaused,
         PostgresStopped.kind: PostgresStopped,

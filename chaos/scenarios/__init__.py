@@ -3,11 +3,19 @@
 from collections.abc import Iterable, Mapping
 
 from chaos.scenario import Scenario
-from chaos.scenarios import fm01_database_connection_failure, fm16_invalid_configuration
+from chaos.scenarios import (
+    fm01_database_connection_failure,
+    fm06_rate_limit_exceeded,
+    fm16_invalid_configuration,
+)
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.failure_mode: scenario
-    for scenario in (fm01_database_connection_failure.SCENARIO, fm16_invalid_configuration.SCENARIO)
+    for scenario in (
+        fm01_database_connection_failure.SCENARIO,
+        fm06_rate_limit_exceeded.SCENARIO,
+        fm16_invalid_configuration.SCENARIO,
+    )
 }
 
 

@@ -1,4 +1,4 @@
-"""Authentication, then role, before a handler runs; and the body, read with a limit and a deadline.
+"""Authentication, the principal's rate, then its role, before a handler runs; and the body, with its bounds.
 
 A route of the API names its roles in `opt`; one that does not is refused to everybody (default deny).
 """
@@ -22,6 +22,7 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.resilience.deadline import Deadline
+from app.resilience.rate_limit import RateLimiter
 from app.security.api_keys import Authenticator, Identity
 
 API_KEY_HEADER: Final = b"x-api-key"
@@ -30,24 +31,34 @@ ROLES: Final = "roles"
 MEDIA_TYPES: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
-def authentication(authenticator: Authenticator) -> Guard:
-    """Return the guard that finds out who is asking and whether that one may."""
+def authentication(authenticator: Authenticator, limiter: RateLimiter) -> Guard:
+    """Return the guard that finds out who is asking, whether not too often, and whether that one may."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         known = facts.of(connection.scope)
-        presented = facts.header(connection.scope, API_KEY_HEADER)
         try:
-            text = presented.decode("ascii") if presented else None
-            known.identity = await authenticator.authenticate(text, deadline=known.deadline)
-        except (Unauthenticated, UnicodeDecodeError):
+            known.identity = await authenticator.authenticate(api_key_of(connection.scope), deadline=known.deadline)
+        except Unauthenticated:
             # FM04: the client's address for the security analysis; nothing of the key.
             log.get().warning("authentication_failed", client_address=known.client_address, request_id=known.request_id)
             raise Unauthenticated from None
+        await limiter.take(
+            "principal",
+            known.identity.principal,
+            request_id=known.request_id,
+            client_address=known.client_address,
+        )
         if not known.identity.roles & set(handler.opt.get(ROLES, ())):
             log.get().warning("authorisation_failed", principal=known.identity.principal, request_id=known.request_id)
             raise Forbidden
 
     return guard
+
+
+def api_key_of(scope: Any) -> str | None:
+    """Return the key that a request presents, if it could be one."""
+    presented = facts.header(scope, API_KEY_HEADER)
+    return presented.decode() if presented is not None and presented.isascii() else None
 
 
 def identity_of(request: Request[Any, Any, Any]) -> Identity:

@@ -5,6 +5,7 @@ versions, stack traces. All 401 are equal byte for byte but for the request id: 
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -59,6 +60,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     errors: list[FlawDocument] = []
     retry_after: int | None = None
+    """Whole seconds, as in the header."""
+    wait_seconds: float | None = None
+    """Of a 429: exactly."""
 
 
 def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], bytes]:
@@ -73,6 +77,7 @@ def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], 
         request_id=request_id,
         errors=[FlawDocument(**dataclasses.asdict(flaw)) for flaw in error.flaws],
         retry_after=error.retry_after_seconds,
+        wait_seconds=None if error.wait_seconds is None else math.ceil(error.wait_seconds * 1e6) / 1e6,
     )
     headers = {"content-type": MEDIA_TYPE}
     if error.retry_after_seconds is not None:

@@ -159,6 +159,12 @@ class Authenticator:
         self._remember(digest, identity)
         return self._accepted(identity)
 
+    def remembers(self, presented: str | None) -> bool:
+        """Return whether the key was verified by this replica not long ago; asks nobody, and is no permission."""
+        key = parse(presented) if presented else None
+        remembered = self._verified.get(key.digest(self._policy.pepper)) if key else None
+        return remembered is not None and self._clock() - remembered.at <= self._policy.stale_seconds_max
+
     async def _ask(self, key: Key, digest: bytes, deadline: Deadline) -> Identity:
         async def work(connection: Connection) -> stored.StoredKey | None:
             found = await stored.find(connection, key.id)

@@ -42,6 +42,8 @@ def unresolvable(read: DatabaseEnvironment, resolve: Resolve) -> list[SettingPro
     hosts = {"DATABASE_HOST": read.database_host}
     if isinstance(read, ServiceEnvironment):
         hosts["HOST"] = read.host
+        if read.valkey_host is not None:
+            hosts["VALKEY_HOST"] = read.valkey_host
     return [
         SettingProblem(PREFIX + name, "does not resolve", "a host name that resolves, or an IP address")
         for name, host in hosts.items()
@@ -122,6 +124,11 @@ def _timeouts(read: ServiceEnvironment) -> Iterator[Rule]:
         "at most FIREWALL_DATABASE_BACKOFF_MAX_SECONDS",
     )
     yield (
+        read.valkey_timeout_seconds < read.request_deadline_seconds,
+        "VALKEY_TIMEOUT_SECONDS",
+        "less than FIREWALL_REQUEST_DEADLINE_SECONDS",
+    )
+    yield (
         read.api_key_fresh_seconds <= read.api_key_stale_seconds_max,
         "API_KEY_FRESH_SECONDS",
         "at most FIREWALL_API_KEY_STALE_SECONDS_MAX",
@@ -136,6 +143,11 @@ def _pairs(read: ServiceEnvironment) -> Iterator[Rule]:
         read.pool_connections_min <= read.pool_connections_max,
         "POOL_CONNECTIONS_MIN",
         "at most FIREWALL_POOL_CONNECTIONS_MAX",
+    )
+    yield (
+        read.valkey_host is not None or read.valkey_password_file is None,
+        "VALKEY_HOST",
+        "set when FIREWALL_VALKEY_PASSWORD_FILE is",
     )
     yield (
         len({one is None for one in log}) == 1,

@@ -43,10 +43,14 @@ class _Server(uvicorn.Server):
 def main() -> int:
     """Run the service; return its exit code."""
     try:
-        told = settings.load(settings.process_environment())
-    except InvalidSettings as error:
+        return _run()
+    except InvalidSettings as error:  # one that only its reader could find wrong, such as the token keys, comes late
         sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
         return settings.EXIT_INVALID_SETTINGS
+
+
+def _run() -> int:
+    told = settings.load(settings.process_environment())
     log.configure(told.server.log_level)
     try:
         sockets = (_bind(told.server.host, told.server.port), _bind(told.server.host, told.server.metrics_port))

@@ -27,6 +27,7 @@ EXIT_INVALID_SETTINGS: Final = 78
 SECRET_BYTES_MAX: Final = 4096
 PEPPER_BYTES_MIN: Final = 32
 SEED_BYTES: Final = 32
+TOKEN_KEYS_BYTES_MAX: Final = 65_536
 PRODUCTION_PASSWORD_CHARACTERS_MIN: Final = 16
 STATEMENT_MARGIN_SECONDS: Final = 0.2
 """A statement ends this long before the request's deadline, so that the server's own answer is what we report."""
@@ -91,6 +92,16 @@ class KeyPolicy:
     pepper: Secret
     fresh_seconds: float = 30.0
     stale_seconds_max: float = 900.0
+    entries_max: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPolicy:
+    """JSON Web Tokens: whose we take, and how many good signatures are remembered (FM05)."""
+
+    keys_file: Path
+    issuer: str
+    audience: str
     entries_max: int = 10_000
 
 
@@ -163,6 +174,8 @@ class Settings:
     database: DatabaseAddress
     database_policy: DatabasePolicy
     keys: KeyPolicy
+    tokens: TokenPolicy | None = None
+    """None: no token is good."""
     log: LogPolicy | None = None
     """None: no log is kept; its metrics say so."""
     service_seed: Secret | None = None
@@ -215,15 +228,38 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
-def _read_secret(path: object) -> Secret:
+def _read_private(path: object, bytes_max: int) -> bytes:
+    """Return what stands in a file of mode 0600, of which nothing is believed if others may write it."""
     try:
         with Path(str(path)).open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            content = file.read(SECRET_BYTES_MAX + 1).rstrip(b"\r\n")
+            content = file.read(bytes_max + 1).rstrip(b"\r\n")
     except OSError:
         raise ValueError("unreadable") from None
-    if not stat.S_ISREG(mode) or mode & 0o077 or not 0 < len(content) <= SECRET_BYTES_MAX:
+    if not stat.S_ISREG(mode) or mode & 0o077 or not 0 < len(content) <= bytes_max:
         raise ValueError("unfit")
+    return content
+
+
+def read_token_keys(path: object) -> bytes:
+    """Return the content of the file of token keys; `app.security.token_keys` knows what it means.
+
+    Raises:
+        ValueError: it is unreadable, empty, too large, or others may read it.
+    """
+    try:
+        return _read_private(path, TOKEN_KEYS_BYTES_MAX)
+    except ValueError:
+        raise ValueError(f"wanted: {_TOKEN_KEYS_RULE}") from None
+
+
+def _a_key_file(path: object) -> Path:
+    read_token_keys(path)
+    return Path(str(path))
+
+
+def _read_secret(path: object) -> Secret:
+    content = _read_private(path, SECRET_BYTES_MAX)
     if b"\0" in content or content.decode("utf-8", "replace").strip().lower() in KNOWN_BAD_SECRETS:
         raise ValueError("unfit")
     return Secret(content)
@@ -253,6 +289,7 @@ def _long_enough(pepper: Secret) -> Secret:
 
 
 _FILE_RULE: Final = "a readable file with mode 0600, not empty, not a well-known default"
+_TOKEN_KEYS_RULE: Final = f"a readable file with mode 0600, not empty, at most {TOKEN_KEYS_BYTES_MAX} bytes"
 Host = Annotated[str, _word(r"^[A-Za-z0-9._:\-\[\]]{1,253}$", "a host name or an IP address")]
 Port = Annotated[int, _whole(1, 65535)]
 Role = Annotated[str, _word(r"^[a-z_][a-z0-9_]{0,62}$", "lower-case letters, digits and _, at most 63")]
@@ -272,6 +309,10 @@ Origin = Annotated[
 ]
 FileInFolder = Annotated[
     Path, AfterValidator(_in_a_folder), Field(description="an absolute path in a folder that can be written to")
+]
+TokenKeysFile = Annotated[Path, BeforeValidator(_a_key_file), Field(description=_TOKEN_KEYS_RULE)]
+Party = Annotated[
+    str, _word(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}$", "the exact text that tokens say, such as an https address")
 ]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-\[\]]{1,253}$")]
 Names = Annotated[
@@ -359,6 +400,11 @@ class _ServiceEnvironment(_DatabaseEnvironment):
     api_key_stale_seconds_max: Annotated[float, _seconds(0, 86_400)] = 900.0
     api_key_cache_entries_max: Annotated[int, _whole(1, 1_000_000)] = 10_000
 
+    token_keys_file: TokenKeysFile | None = None
+    token_issuer: Party | None = None
+    token_audience: Party | None = None
+    token_cache_entries_max: Annotated[int, _whole(1, 1_000_000)] = 10_000
+
     service_key_file: SeedFile | None = None
     actuator_key_file: Pepper | None = None
     actuator_hosts: NamesIfAny = ()
@@ -436,6 +482,11 @@ def _contradictions(read: _ServiceEnvironment) -> list[str]:
             read.api_key_fresh_seconds <= read.api_key_stale_seconds_max,
             "API_KEY_FRESH_SECONDS",
             "at most FIREWALL_API_KEY_STALE_SECONDS_MAX",
+        ),
+        (
+            len({one is None for one in (read.token_keys_file, read.token_issuer, read.token_audience)}) == 1,
+            "TOKEN_ISSUER",
+            "FIREWALL_TOKEN_KEYS_FILE, FIREWALL_TOKEN_ISSUER and FIREWALL_TOKEN_AUDIENCE, all three or none",
         ),
         (
             len({one is None for one in (read.log_key_file, read.log_origin, read.log_watermark_file)}) == 1,
@@ -545,6 +596,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             stale_seconds_max=read.api_key_stale_seconds_max,
             entries_max=read.api_key_cache_entries_max,
         ),
+        tokens=_tokens(read),
         log=_log(read),
         service_seed=read.service_key_file,
         worker=WorkerPolicy(pause_seconds=read.worker_pause_seconds, deadline_seconds=read.worker_deadline_seconds),
@@ -557,6 +609,17 @@ def load(environ: Mapping[str, str]) -> Settings:
             lease_seconds=read.delivery_timeout_seconds + 2 * read.worker_deadline_seconds,
             observation_seconds=read.delivery_observation_seconds,
         ),
+    )
+
+
+def _tokens(read: _ServiceEnvironment) -> TokenPolicy | None:
+    if read.token_keys_file is None or read.token_issuer is None or read.token_audience is None:
+        return None
+    return TokenPolicy(
+        keys_file=read.token_keys_file,
+        issuer=read.token_issuer,
+        audience=read.token_audience,
+        entries_max=read.token_cache_entries_max,
     )
 
 

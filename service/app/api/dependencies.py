@@ -22,9 +22,9 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.resilience.deadline import Deadline
-from app.security.api_keys import Authenticator, Identity
+from app.security.authentication import HEADERS, Authenticator
+from app.security.roles import Identity
 
-API_KEY_HEADER: Final = b"x-api-key"
 ROLES: Final = "roles"
 """The route's option: any one of these is enough."""
 MEDIA_TYPES: Final = frozenset({"application/json", "application/json;charset=utf-8"})
@@ -35,14 +35,18 @@ def authentication(authenticator: Authenticator) -> Guard:
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         known = facts.of(connection.scope)
-        presented = facts.header(connection.scope, API_KEY_HEADER)
+        presented = [(name, value) for name, value in connection.scope["headers"] if name in HEADERS]
         try:
-            text = presented.decode("ascii") if presented else None
-            known.identity = await authenticator.authenticate(text, deadline=known.deadline)
-        except (Unauthenticated, UnicodeDecodeError):
-            # FM04: the client's address for the security analysis; nothing of the key.
-            log.get().warning("authentication_failed", client_address=known.client_address, request_id=known.request_id)
-            raise Unauthenticated from None
+            known.identity = await authenticator.authenticate(presented, deadline=known.deadline)
+        except Unauthenticated as error:
+            # FM04: the client's address for the security analysis; nothing of the credential.
+            log.get().warning(
+                "authentication_failed",
+                code=error.code,
+                client_address=known.client_address,
+                request_id=known.request_id,
+            )
+            raise
         if not known.identity.roles & set(handler.opt.get(ROLES, ())):
             log.get().warning("authorisation_failed", principal=known.identity.principal, request_id=known.request_id)
             raise Forbidden

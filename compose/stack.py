@@ -48,6 +48,7 @@ OTHER_TARGETS: Final = 4
 """What Prometheus reads beside the replicas: their supervisor, HAProxy, itself, Alertmanager."""
 REQUEST_DEADLINE_SECONDS: Final = 3.0
 """The service's own default; HAProxy's timeouts nest around it."""
+HARNESS_PER_MINUTE: Final = 60_000
 REQUEST_DEADLINE_SETTING: Final = "FIREWALL_REQUEST_DEADLINE_SECONDS"
 
 # Kubernetes waits 10 s, then 20 s ... 5 min between restarts. The fast profile compresses that like its alerts.
@@ -79,6 +80,8 @@ class StackSpec:
     environment: str = "production"
     limits: Limits = field(default_factory=Limits)
     api_key_roles: tuple[str, ...] = ("editor",)
+    principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """More of them, with their roles: clients like any other, under the documented rate limit."""
 
 
 def default_folder() -> Path:
@@ -170,6 +173,10 @@ class Stack:
     def api_key(self, role: str = "editor") -> str:
         """Return the key of a role that the spec asked for."""
         return self._api_keys[f"harness-{role}"]
+
+    def key_of(self, principal: str) -> str:
+        """Return the API key of a principal that the spec, or the founding, names."""
+        return self._api_keys[principal]
 
     def replica_names(self) -> tuple[str, ...]:
         """Return the replicas that the stack began with."""
@@ -284,9 +291,7 @@ class Stack:
 
     async def _create_api_keys(self) -> None:
         """Make all keys in one go: starting Python for each would cost more than the rest of the stack."""
-        wanted: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
-        if self._founding is not None:
-            wanted.update(founding.ROLES)
+        wanted = {**self._harness(), **self.spec.principals}
         ordered = self.spec.folder / "state" / "api-keys"
         ordered.write_text("".join(f"{name} {' '.join(roles)}\n" for name, roles in wanted.items()))
         printed = self.secrets_folder / "api-keys"  # what the job prints are the keys: no log may have them
@@ -299,6 +304,11 @@ class Stack:
         self._api_keys = dict(zip(wanted, keys, strict=True))
         for name, key in self._api_keys.items():
             write_secret(self._key_file(name), key)
+
+    def _harness(self) -> dict[str, tuple[str, ...]]:
+        """Return the principals through whom the harness works, and their roles."""
+        own: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
+        return own if self._founding is None else {**own, **founding.ROLES}
 
     def _key_file(self, name: str) -> Path:
         return self.secrets_folder / f"api-key-{name}"
@@ -395,6 +405,11 @@ class Stack:
             "FIREWALL_DATABASE_USER": APPLICATION,
             "FIREWALL_DATABASE_PASSWORD_FILE": str(self.secrets_folder / f"{APPLICATION}.password"),
             "FIREWALL_API_KEY_PEPPER_FILE": str(self.secrets_folder / "api_key_pepper"),
+            "FIREWALL_VALKEY_HOST": "127.0.0.1",
+            "FIREWALL_VALKEY_PASSWORD_FILE": str(self.valkey.password_file),
+            "FIREWALL_RATE_LIMIT_REPLICAS": str(self.spec.replicas),
+            # Each of the harness's clients stands for a thousand; who has no line here has the documented limit.
+            "FIREWALL_RATE_LIMIT_PRINCIPALS": ",".join(f"{name}={HARNESS_PER_MINUTE}" for name in self._harness()),
             **({} if self._founding is None else self._founding.settings(self.spec.folder / "state")),
             **self._service_settings(),
         }

@@ -161,6 +161,7 @@ class Supervisor:
             "FIREWALL_PORT": str(ports.replicas[slot - 1]),
             "FIREWALL_METRICS_PORT": str(ports.replicas_metrics[slot - 1]),
             "FIREWALL_DATABASE_PORT": str(ports.database_proxies[slot - 1]),
+            "FIREWALL_VALKEY_PORT": str(ports.valkey_proxies[slot - 1]),
             **pod.spec.settings,
         }
         for name in pod.spec.without:

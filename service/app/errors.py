@@ -53,6 +53,7 @@
     ├── WeakKey                       weak-key                 422
     ├── ProofFailed                   proof-failed             422   whoever registers a key does not hold it
     ├── IdempotencyKeyReused          idempotency-key-reused   422
+    ├── RateLimited                   rate-limited             429   nothing was begun: safe to send again, later
     ├── SimulationBusy                simulation-busy          503   every worker is taken: nothing was begun
     ├── NotFounded                    not-founded              503   there is no genesis yet
     ├── NotAttested                   not-attested             503   no key to attest with
@@ -69,6 +70,7 @@
 `api/problems.py` turns these into HTTP.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,6 +97,8 @@ class FirewallError(Exception):
     status: int = 500
     sentence: str = "The service made a mistake. It has been recorded."
     retry_after_seconds: int | None = None
+    wait_seconds: float | None = None
+    """The same, exactly."""
     flaws: Sequence[Flaw] = ()
 
     def __init__(self) -> None:
@@ -574,6 +578,19 @@ class IdempotencyKeyReused(FirewallError):
     code = "idempotency-key-reused"
     status = 422
     sentence = "This Idempotency-Key was used with another body."
+
+
+class RateLimited(FirewallError):
+    """The client's bucket is empty (FM06). Whoever waits as long as it says finds a token."""
+
+    code = "rate-limited"
+    status = 429
+    sentence = "Too many requests. Nothing was done. Send it again after the time given."
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__()
+        self.wait_seconds = wait_seconds
+        self.retry_after_seconds = max(1, math.ceil(wait_seconds))
 
 
 class SimulationBusy(FirewallError):

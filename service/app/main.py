@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from litestar import Litestar, Router
 from litestar.di import Provide
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Guard
 
 from app import log, metrics
 from app.api import api_keys as api_api_keys
@@ -29,14 +29,16 @@ from app.api.dependencies import authentication
 from app.api.governance import PoliciesController, RootController, ValidatorsController
 from app.api.health import Checks, HealthController
 from app.api.log import LogController
-from app.api.middleware import Observed
+from app.api.middleware import Doorkeeper, Observed
 from app.api.proposals import ProposalsController
 from app.api.targets import TargetsController
 from app.api.votes import VotesController
 from app.migrations.catalogue import Comparison
 from app.resilience.deadline import Clock
 from app.resilience.lag import LoopLag
+from app.resilience.rate_limit import RateLimiter
 from app.resilience.readiness import CLOCK_SKEWED, DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
+from app.resilience.valkey import Valkey
 from app.sandbox.pool import SandboxPool
 from app.security.api_keys import ApiKeys
 from app.security.authentication import Authenticator
@@ -148,6 +150,11 @@ def create_service(settings: Settings, *, clock: Clock, wall: WallClock = time.t
     if settings.log is not None:
         replica = settings.http.replica
         background.append(Sequencer(database, settings.log, log_state, replica=replica, clock=clock).run)
+    valkey = None
+    if settings.rate_limit.valkey is not None:
+        valkey = Valkey(settings.rate_limit.valkey, settings.rate_limit.valkey_policy)
+    limiter = RateLimiter(settings.rate_limit, valkey=valkey, clock=clock)
+    background.append(limiter.watch)
     checks = Checks(
         replica=settings.http.replica,
         readiness=readiness,
@@ -155,20 +162,26 @@ def create_service(settings: Settings, *, clock: Clock, wall: WallClock = time.t
         schema=schema,
         lag=lag,
         log=log_state,
+        limiter=limiter,
         liveness_lag_seconds=settings.http.liveness_lag_seconds,
     )
     sandbox = SandboxPool()
     keys = ApiKeys(database, settings.keys, clock=clock)
     made = gate(Parts(settings, database, sandbox, log_state, keys, clock))
     background.extend(made.background)
-    litestar = _litestar(settings, made.stages, checks, Authenticator(keys, _tokens(settings, clock, wall)))
+    authenticator = Authenticator(keys, _tokens(settings, clock, wall))
+    litestar = _litestar(settings, made.stages, checks, authentication(authenticator, limiter))
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
     metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)
     metrics.LOG_UNSEQUENCED.set_function(lambda: log_state.unsequenced)
     return Service(
         application=Observed(
-            litestar, settings.http, clock=clock, new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES)
+            litestar,
+            settings.http,
+            Doorkeeper(limiter, authenticator),
+            clock=clock,
+            new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES),
         ),
         litestar=litestar,
         schema_document=reference.complete(litestar, BODIES),
@@ -203,14 +216,12 @@ def _pool_count(database: Database, state: str) -> float:
     return database.pool_counts()[state]
 
 
-def _litestar(
-    settings: Settings, stages: Mapping[str, object], checks: Checks, authenticator: Authenticator
-) -> Litestar:
+def _litestar(settings: Settings, stages: Mapping[str, object], checks: Checks, guard: Guard) -> Litestar:
     """Return the application; `stages` are what handlers ask for by name."""
     api = Router(
         "/",
         route_handlers=list(CONTROLLERS),
-        guards=[authentication(authenticator)],
+        guards=[guard],
         dependencies={name: _provide(stage) for name, stage in stages.items()},
     )
     health = Router("/", route_handlers=[HealthController], dependencies={"checks": _provide(checks)})
@@ -236,4 +247,4 @@ def _documented_routes(litestar: Litestar) -> list[tuple[str, str, list[int]]]:
     for path, item in litestar.openapi_schema.to_schema()["paths"].items():
         for method, operation in item.items():
             routes.append((method.upper(), path, [int(status) for status in operation["responses"]]))
-    return [*routes, ("GET", metrics.UNMATCHED, [404]), ("POST", metrics.UNMATCHED, [404])]
+    return [*routes, *((method, metrics.UNMATCHED, [404, 429]) for method in ("GET", "POST"))]

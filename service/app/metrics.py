@@ -42,6 +42,8 @@ SIMULATION_OUTCOMES: Final = (
 WORKER_LOSSES: Final = ("deadline", "crashed", "memory-limit", "cpu-limit", "protocol", "unavailable")
 REFUSAL_REASONS: Final = ("full", "timeout", "circuit_open")
 DATABASE: Final = "database"
+VALKEY: Final = "valkey"
+VALKEY_ERROR_TYPES: Final = ("connection", "timeout", "protocol")
 UNMATCHED: Final = "unmatched"
 """The `route` of a request that meets none: raw paths never become labels (FM12)."""
 
@@ -75,6 +77,10 @@ DB_CONNECT_ATTEMPTS = Counter(
 )
 AUTH_ATTEMPTS = Counter("firewall_auth_attempts_total", "Credentials checked.", ("status",))
 RATE_LIMIT_REJECTIONS = Counter("firewall_rate_limit_rejections_total", "Requests over the rate.", ("scope",))
+RATE_LIMIT_LOCAL = Counter(
+    "firewall_rate_limit_local_total", "Requests judged by this replica alone, because the shared buckets are gone."
+)
+VALKEY_ERRORS = Counter("firewall_valkey_errors_total", "Calls to Valkey without an answer, by class.", ("error_type",))
 DEPENDENCY_UP = Gauge("firewall_dependency_up", "1 while the last probe of the dependency succeeded.", ("dependency",))
 CIRCUIT_STATE = Gauge("firewall_circuit_state", "0 closed, 1 half-open, 2 open.", ("dependency",))
 SCHEMA_COMPATIBLE = Gauge(
@@ -157,7 +163,8 @@ def initialise(routes: Iterable[tuple[str, str, Iterable[int]]]) -> None:
         for value in values:
             metric.labels(value)
     DEPENDENCY_UP.labels(DATABASE).set(0)
-    CIRCUIT_STATE.labels(DATABASE).set(0)
+    for dependency in (DATABASE, VALKEY):
+        CIRCUIT_STATE.labels(dependency).set(0)
     SCHEMA_COMPATIBLE.set(1)
 
 
@@ -166,6 +173,7 @@ _VALUES: Final[Sequence[tuple[Counter | Gauge, Sequence[str]]]] = (
     (DB_CONNECT_ATTEMPTS, CONNECT_OUTCOMES),
     (AUTH_ATTEMPTS, ("valid", "invalid", "expired")),
     (RATE_LIMIT_REJECTIONS, ("address", "principal")),
+    (VALKEY_ERRORS, VALKEY_ERROR_TYPES),
     (SIMULATIONS, SIMULATION_OUTCOMES),
     (SANDBOX_WORKERS_LOST, WORKER_LOSSES),
     (WAITING_ROOM_REFUSALS, REFUSAL_REASONS),

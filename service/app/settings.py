@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -34,6 +34,8 @@ STATEMENT_MARGIN_SECONDS: Final = 0.2
 READINESS_RED_SECONDS: Final = 2.0
 """FM01: readiness is red this soon after the database is lost; probe interval and time-out must fit in."""
 KNOWN_BAD_SECRETS: Final = frozenset({"changeme", "firewall", "password", "postgres", "secret"})
+
+PRINCIPAL: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 Environment = Literal["development", "staging", "production"]
 
@@ -93,6 +95,48 @@ class KeyPolicy:
     fresh_seconds: float = 30.0
     stale_seconds_max: float = 900.0
     entries_max: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket: what is added a minute, and what it holds at most (FM06)."""
+
+    per_minute: int = 250
+    burst: int = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValkeyAddress:
+    """Where the shared buckets are."""
+
+    host: str
+    port: int
+    password: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValkeyPolicy:
+    """How long a request waits for Valkey, and how many do at once."""
+
+    timeout_seconds: float = 0.1
+    connections_max: int = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitPolicy:
+    """How fast clients may ask (FM06)."""
+
+    principal: RateLimit = RateLimit()
+    address: RateLimit = RateLimit()
+    """For requests whose credentials nobody has verified yet."""
+    principals: Mapping[str, RateLimit] = field(default_factory=dict)
+    """Of single principals, instead of `principal`."""
+    replicas: int = 1
+    """Among how many a limit is divided while Valkey is gone."""
+    entries_max: int = 10_000
+    valkey: ValkeyAddress | None = None
+    """None: each replica counts alone."""
+    valkey_policy: ValkeyPolicy = ValkeyPolicy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +220,7 @@ class Settings:
     keys: KeyPolicy
     tokens: TokenPolicy | None = None
     """None: no token is good."""
+    rate_limit: RateLimitPolicy = RateLimitPolicy()
     log: LogPolicy | None = None
     """None: no log is kept; its metrics say so."""
     service_seed: Secret | None = None
@@ -226,6 +271,19 @@ def _word(pattern: str, meaning: str) -> Any:
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _split_limits(value: object) -> object:
+    """Read `name=250,other=1000` as limits by name."""
+    if not isinstance(value, str):
+        return value
+    limits = {}
+    for part in value.split(","):
+        name, separator, number = part.strip().partition("=")
+        if not separator or name in limits or not PRINCIPAL.fullmatch(name) or not re.fullmatch(r"[0-9]{1,7}", number):
+            raise ValueError("unfit")
+        limits[name] = int(number)
+    return limits
 
 
 def _read_private(path: object, bytes_max: int) -> bytes:
@@ -313,6 +371,13 @@ FileInFolder = Annotated[
 TokenKeysFile = Annotated[Path, BeforeValidator(_a_key_file), Field(description=_TOKEN_KEYS_RULE)]
 Party = Annotated[
     str, _word(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}$", "the exact text that tokens say, such as an https address")
+]
+RatePerMinute = Annotated[int, _whole(1, 1_000_000)]
+Limits = Annotated[
+    dict[str, RatePerMinute],
+    NoDecode,
+    BeforeValidator(_split_limits),
+    Field(max_length=100, description="principals and requests a minute: name=250,other=1000, 1 to 1000000 each"),
 ]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-\[\]]{1,253}$")]
 Names = Annotated[
@@ -404,6 +469,18 @@ class _ServiceEnvironment(_DatabaseEnvironment):
     token_issuer: Party | None = None
     token_audience: Party | None = None
     token_cache_entries_max: Annotated[int, _whole(1, 1_000_000)] = 10_000
+    # FM06: 250 requests a minute and client, all of them at once if they come after a quiet minute.
+    rate_limit_per_minute: RatePerMinute = 250
+    rate_limit_burst: Annotated[int, _whole(1, 1_000_000)] = 250
+    rate_limit_address_per_minute: RatePerMinute = 250
+    rate_limit_address_burst: Annotated[int, _whole(1, 1_000_000)] = 250
+    rate_limit_principals: Limits = Field(default_factory=dict)
+    rate_limit_replicas: Annotated[int, _whole(1, 1000)] = 1
+    rate_limit_entries_max: Annotated[int, _whole(100, 1_000_000)] = 10_000
+    valkey_host: Host | None = None
+    valkey_port: Port = 6379
+    valkey_password_file: SecretFile | None = None
+    valkey_timeout_seconds: Annotated[float, _seconds(0.01, 1)] = 0.1
 
     service_key_file: SeedFile | None = None
     actuator_key_file: Pepper | None = None
@@ -487,6 +564,16 @@ def _contradictions(read: _ServiceEnvironment) -> list[str]:
             len({one is None for one in (read.token_keys_file, read.token_issuer, read.token_audience)}) == 1,
             "TOKEN_ISSUER",
             "FIREWALL_TOKEN_KEYS_FILE, FIREWALL_TOKEN_ISSUER and FIREWALL_TOKEN_AUDIENCE, all three or none",
+        ),
+        (
+            read.valkey_timeout_seconds < read.request_deadline_seconds,
+            "VALKEY_TIMEOUT_SECONDS",
+            "less than FIREWALL_REQUEST_DEADLINE_SECONDS",
+        ),
+        (
+            read.valkey_host is not None or read.valkey_password_file is None,
+            "VALKEY_HOST",
+            "set when FIREWALL_VALKEY_PASSWORD_FILE is",
         ),
         (
             len({one is None for one in (read.log_key_file, read.log_origin, read.log_watermark_file)}) == 1,
@@ -597,6 +684,7 @@ def load(environ: Mapping[str, str]) -> Settings:
             entries_max=read.api_key_cache_entries_max,
         ),
         tokens=_tokens(read),
+        rate_limit=_rate_limit(read),
         log=_log(read),
         service_seed=read.service_key_file,
         worker=WorkerPolicy(pause_seconds=read.worker_pause_seconds, deadline_seconds=read.worker_deadline_seconds),
@@ -620,6 +708,22 @@ def _tokens(read: _ServiceEnvironment) -> TokenPolicy | None:
         issuer=read.token_issuer,
         audience=read.token_audience,
         entries_max=read.token_cache_entries_max,
+    )
+
+
+def _rate_limit(read: _ServiceEnvironment) -> RateLimitPolicy:
+    valkey = None
+    if read.valkey_host is not None:
+        valkey = ValkeyAddress(host=read.valkey_host, port=read.valkey_port, password=read.valkey_password_file)
+    return RateLimitPolicy(
+        principal=RateLimit(read.rate_limit_per_minute, read.rate_limit_burst),
+        address=RateLimit(read.rate_limit_address_per_minute, read.rate_limit_address_burst),
+        # A raised limit is meant for a client known to be well; a minute's worth at once is its burst.
+        principals={name: RateLimit(number, number) for name, number in read.rate_limit_principals.items()},
+        replicas=read.rate_limit_replicas,
+        entries_max=read.rate_limit_entries_max,
+        valkey=valkey,
+        valkey_policy=ValkeyPolicy(timeout_seconds=read.valkey_timeout_seconds),
     )
 
 

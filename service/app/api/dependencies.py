@@ -1,4 +1,4 @@
-"""Authentication, then role, before a handler runs; and the body, read with a limit and a deadline.
+"""Authentication, the principal's rate, then its role, before a handler runs; and the body, with its bounds.
 
 A route of the API names its roles in `opt`; one that does not is refused to everybody (default deny).
 """
@@ -22,7 +22,8 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.resilience.deadline import Deadline
-from app.security.authentication import HEADERS, Authenticator
+from app.resilience.rate_limit import RateLimiter
+from app.security.authentication import Authenticator, credentials
 from app.security.roles import Identity
 
 ROLES: Final = "roles"
@@ -30,14 +31,15 @@ ROLES: Final = "roles"
 MEDIA_TYPES: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
-def authentication(authenticator: Authenticator) -> Guard:
-    """Return the guard that finds out who is asking and whether that one may."""
+def authentication(authenticator: Authenticator, limiter: RateLimiter) -> Guard:
+    """Return the guard that finds out who is asking, whether not too often, and whether that one may."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         known = facts.of(connection.scope)
-        presented = [(name, value) for name, value in connection.scope["headers"] if name in HEADERS]
         try:
-            known.identity = await authenticator.authenticate(presented, deadline=known.deadline)
+            known.identity = await authenticator.authenticate(
+                credentials(connection.scope["headers"]), deadline=known.deadline
+            )
         except Unauthenticated as error:
             # FM04: the client's address for the security analysis; nothing of the credential.
             log.get().warning(
@@ -47,6 +49,12 @@ def authentication(authenticator: Authenticator) -> Guard:
                 request_id=known.request_id,
             )
             raise
+        await limiter.take(
+            "principal",
+            known.identity.principal,
+            request_id=known.request_id,
+            client_address=known.client_address,
+        )
         if not known.identity.roles & set(handler.opt.get(ROLES, ())):
             log.get().warning("authorisation_failed", principal=known.identity.principal, request_id=known.request_id)
             raise Forbidden

@@ -1,4 +1,4 @@
-"""What every request passes, outermost first: id -> metrics and log line -> Host -> the application.
+"""What every request passes, outermost first: id -> metrics and log line -> Host -> rate by address -> the application.
 
 It wraps the application from outside, because Litestar's own middleware does not see requests that meet no route, and
 those must be counted too. Answers carry X-Request-Id and X-Replica, whatever produced them.
@@ -7,6 +7,7 @@ those must be counted too. Answers carry X-Request-Id and X-Replica, whatever pr
 import asyncio
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from litestar.enums import ScopeType
@@ -17,6 +18,8 @@ from app.api import facts, paths, problems
 from app.api.facts import Facts
 from app.errors import FirewallError, InvalidRequest
 from app.resilience.deadline import Clock, Deadline
+from app.resilience.rate_limit import RateLimiter
+from app.security.authentication import Authenticator, credentials
 from app.settings import HttpPolicy
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
@@ -28,15 +31,43 @@ SECURITY_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
 )
 ERROR_FROM: Final = 500
+HEALTH: Final = "/health"
+
+
+@dataclass(frozen=True, slots=True)
+class Doorkeeper:
+    """Who lets requests of strangers in: whoever shows a key verified not long ago is no stranger (docs/adr/0041)."""
+
+    limiter: RateLimiter
+    authenticator: Authenticator
+
+    async def admit(self, scope: HTTPScope, known: Facts) -> None:
+        """Take a token of the client's address, unless its key is known; that one is counted by principal.
+
+        Raises:
+            RateLimited: there is none.
+        """
+        if self.authenticator.remembers(credentials(scope["headers"])):
+            return
+        await self.limiter.take(
+            "address", known.client_address, request_id=known.request_id, client_address=known.client_address
+        )
 
 
 class Observed:
     """The ASGI application that is served."""
 
     def __init__(
-        self, application: ASGIApp, policy: HttpPolicy, *, clock: Clock, new_request_id: Callable[[], str]
+        self,
+        application: ASGIApp,
+        policy: HttpPolicy,
+        doorkeeper: Doorkeeper,
+        *,
+        clock: Clock,
+        new_request_id: Callable[[], str],
     ) -> None:
         self._application = application
+        self._doorkeeper = doorkeeper
         self._policy = policy
         self._clock = clock
         self._new_request_id = new_request_id
@@ -65,7 +96,9 @@ class Observed:
 
     async def _serve(self, scope: HTTPScope, receive: Receive, answer: "_Answer", known: Facts) -> None:
         try:
-            self._require_host(scope)
+            if not _is_probe(scope):
+                self._require_host(scope)
+                await self._doorkeeper.admit(scope, known)
             paths.keep_encoded(scope)
             await self._application(scope, receive, answer)
         except FirewallError as error:
@@ -81,9 +114,7 @@ class Observed:
         return given.decode() if given and REQUEST_ID.fullmatch(given) else self._new_request_id()
 
     def _require_host(self, scope: HTTPScope) -> None:
-        """Refuse hosts that are not ours; probes come by address and are exempt."""
-        if scope["path"].startswith("/health"):
-            return
+        """Refuse hosts that are not ours."""
         given = facts.header(scope, b"host")
         name = re.sub(rb":\d{1,5}$", b"", given).decode("ascii", "replace").lower() if given else ""
         if name not in self._hosts:
@@ -112,6 +143,11 @@ class Observed:
             principal=known.identity.principal if known.identity else None,
             client_address=known.client_address,
         )
+
+
+def _is_probe(scope: HTTPScope) -> bool:
+    """Say whether it is a probe of whatever runs us: those come by address, and are never refused."""
+    return scope["path"] == HEALTH or scope["path"].startswith(f"{HEALTH}/")
 
 
 class _Answer:

@@ -6,6 +6,7 @@ one exception is a token that is good in every other way: its holder learns that
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -62,6 +63,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     errors: list[FlawDocument] = []
     retry_after: int | None = None
+    """Whole seconds, as in the header."""
+    wait_seconds: float | None = None
+    """Of a 429: exactly."""
 
 
 def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], bytes]:
@@ -76,6 +80,7 @@ def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], 
         request_id=request_id,
         errors=[FlawDocument(**dataclasses.asdict(flaw)) for flaw in error.flaws],
         retry_after=error.retry_after_seconds,
+        wait_seconds=None if error.wait_seconds is None else math.ceil(error.wait_seconds * 1e6) / 1e6,
     )
     headers = {"content-type": MEDIA_TYPE}
     if error.retry_after_seconds is not None:

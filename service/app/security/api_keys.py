@@ -148,6 +148,12 @@ class ApiKeys:
         self._remember(digest, found)
         return found.identity
 
+    def remembers(self, presented: str) -> bool:
+        """Return whether the key was verified by this replica not long ago; asks nobody, and is no permission."""
+        key = parse(presented)
+        known = self._remembered(key.digest(self._policy.pepper)) if key else None
+        return known is not None and self._clock() - known.at <= self._policy.stale_seconds_max
+
     def forget(self, key_id: str) -> None:
         """Believe a key no longer: it was revoked here."""
         for digest in [digest for digest, known in self._verified.items() if known.key_id == key_id]:

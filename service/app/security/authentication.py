@@ -4,7 +4,7 @@ Every refusal is the same `Unauthenticated`, whatever was wrong: only whoever ho
 way learns that it expired. What cannot be checked now is neither: the errors of the key store go through, as 503.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from app import metrics
@@ -18,6 +18,11 @@ API_KEY: Final = b"x-api-key"
 AUTHORIZATION: Final = b"authorization"
 HEADERS: Final = frozenset({API_KEY, AUTHORIZATION})
 SCHEME: Final = "bearer"
+
+
+def credentials(headers: Iterable[tuple[bytes, bytes]]) -> Sequence[tuple[bytes, bytes]]:
+    """Return the headers that say who is asking."""
+    return [(name, value) for name, value in headers if name in HEADERS]
 
 
 class Authenticator:
@@ -45,6 +50,16 @@ class Authenticator:
             raise
         metrics.AUTH_ATTEMPTS.labels("valid").inc()
         return found
+
+    def remembers(self, presented: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Return whether this replica found the credential good not long ago; asks nobody, and is no permission."""
+        if len(presented) != 1 or not presented[0][1].isascii():
+            return False
+        ((name, value),) = presented
+        if name == API_KEY:
+            return self._keys.remembers(value.decode())
+        scheme, _, token = value.decode().partition(" ")
+        return self._tokens is not None and scheme.lower() == SCHEME and self._tokens.remembers(token)
 
     async def _identity(self, presented: Sequence[tuple[bytes, bytes]], deadline: Deadline) -> Identity:
         if len(presented) != 1:

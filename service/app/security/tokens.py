@@ -88,18 +88,31 @@ class Tokens:
             TokenExpired: it is good in every other way.
             Unauthenticated: it is not; never says why.
         """
+        table = self._table()
+        signed = self._signed_by_us(presented, table)
+        found = self._identity(signed, table)
+        if self._has_expired(signed):
+            raise TokenExpired
+        return found
+
+    def remembers(self, presented: str) -> bool:
+        """Return whether the token was good not long ago; looks at no signature, and is no permission."""
+        table = self._table()
+        signed = self._signed.get(_mark(presented))
+        return signed is not None and signed.claims.jti not in table.revoked and not self._has_expired(signed)
+
+    def _table(self) -> KeyTable:
         table = self._keys.table()
         if table is not self._signed_under:
             self._signed.clear()
             self._signed_under = table
-        signed = self._signed_by_us(presented, table)
-        found = self._identity(signed, table)
-        if self._wall() > signed.claims.exp + SKEW_SECONDS:
-            raise TokenExpired
-        return found
+        return table
+
+    def _has_expired(self, signed: _Signed) -> bool:
+        return self._wall() > signed.claims.exp + SKEW_SECONDS
 
     def _signed_by_us(self, presented: str, table: KeyTable) -> _Signed:
-        mark = hashlib.sha256(presented.encode("utf-8", "replace")).digest()
+        mark = _mark(presented)
         known = self._signed.get(mark)
         if known is not None:
             self._signed.move_to_end(mark)
@@ -123,6 +136,10 @@ class Tokens:
         ):
             raise Unauthenticated
         return identity(claims.sub, set(claims.roles) & signed.roles)
+
+
+def _mark(presented: str) -> bytes:
+    return hashlib.sha256(presented.encode("utf-8", "replace")).digest()
 
 
 def _verified(presented: str, table: KeyTable) -> _Signed:

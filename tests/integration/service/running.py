@@ -25,6 +25,8 @@ from app.settings import (
     DatabasePolicy,
     HttpPolicy,
     KeyPolicy,
+    RateLimit,
+    RateLimitPolicy,
     Secret,
     ServerPolicy,
     Settings,
@@ -179,6 +181,10 @@ def viewer_key(server: Server) -> str:
     return server.key("viewer")
 
 
+UNLIMITED = RateLimitPolicy(principal=RateLimit(1_000_000, 1_000_000), address=RateLimit(1_000_000, 1_000_000))
+"""More than a test ever asks for; those of failure mode 6 say otherwise."""
+
+
 def settings_for(address: DatabaseAddress, policy: DatabasePolicy = QUICK, **http: Any) -> Settings:
     return Settings(
         environment="development",
@@ -191,6 +197,7 @@ def settings_for(address: DatabaseAddress, policy: DatabasePolicy = QUICK, **htt
         database=address,
         database_policy=policy,
         keys=KeyPolicy(pepper=Secret(PEPPER.encode())),
+        rate_limit=UNLIMITED,
     )
 
 

@@ -203,7 +203,9 @@ class Engine:
     async def _traffic(self, stack: Stack) -> AsyncIterator[Traffic]:
         """Send the background load, and tell the host of it twice a second."""
         keys = [stack.api_key("editor")]
-        means = Means(api_keys={EDITOR: keys[0]} if stack.gate is None else stack.gate.api_keys)
+        means = Means(api_keys={EDITOR: keys[0]})
+        if stack.gate is not None:
+            means = Means(api_keys=stack.gate.api_keys, token_key=stack.gate.token_key)
         async with (
             Traffic(
                 stack.address,

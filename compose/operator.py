@@ -65,6 +65,9 @@ def environment(stack: Stack, switch: Path) -> dict[str, str]:
         "AMGF_MONITOR_PASSFILE": str(stack.secrets_folder / "pgpass"),
         "AMGF_SECRETS": str(stack.secrets_folder),
         "AMGF_POSTGRES_BIN": str(stack.postgres.binaries),
+        "AMGF_API_KEY_FILES": " ".join(map(str, stack.api_key_files())),
+        "AMGF_TOKEN_KEYS": str(stack.token_keys_file),
+        "AMGF_REPLICA_LOGS": " ".join(str(stack.spec.logs / f"{name}.log") for name in replicas),
         "AMGF_TOXIPROXY": stack.toxiproxy.address,
     }
 

@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
 """What the runbooks look with: only the standard library, so that it works where nothing else does.
 
-    probe.py http [--post JSON] [--header "NAME: VALUE"] [--timeout SECONDS] [--show HEADER] URL
+    probe.py http [--post JSON] [--header "NAME: VALUE"] [--key-file FILE] [--timeout SECONDS] [--show HEADER] URL
                                                    status, that header and body; exit 0 below 400, else 22
     probe.py metric NAME ADDRESS [ADDRESS ...]     the sum of a metric's samples over these /metrics
+    probe.py refused LOG [LOG ...]                 from which addresses credentials were refused, and how often
     probe.py postgres HOST PORT [PORT ...]         how far a PostgreSQL greeting gets, for each port, and the worst
 
 Exit codes as curl's: 0 fine, 7 no connection, 22 an HTTP error, 28 out of time, 1 the probe's answer is "no".
 """
 
 import argparse
+import collections
 import concurrent.futures
+import contextlib
 import http.client
+import json
+import pathlib
 import socket
 import struct
 import sys
@@ -21,6 +26,7 @@ TIMEOUT_SECONDS = 2.0
 OWN_ADDRESS = "127.0.0.2"
 BODY_BYTES_MAX = 4 * 1024 * 1024
 HTTP_ERROR = 400
+ADDRESSES_SHOWN_MAX = 20
 EXIT_NO, EXIT_NO_CONNECTION, EXIT_HTTP_ERROR, EXIT_OUT_OF_TIME = 1, 7, 22, 28
 # PostgreSQL's SSLRequest: a server answers one byte, S or N, before any authentication.
 GREETING = struct.pack("!ii", 8, 80877103)
@@ -79,6 +85,21 @@ def probe_metric(name: str, addresses: list[str]) -> int:
     return 0
 
 
+def probe_refused(logs: list[str]) -> int:
+    """Say how often credentials were refused, by the client's address, the busiest first."""
+    counts: collections.Counter[str] = collections.Counter()
+    for path in logs:
+        with pathlib.Path(path).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if '"authentication_failed"' in line:
+                    with contextlib.suppress(ValueError):
+                        counts[str(json.loads(line).get("client_address"))] += 1
+    for address, count in counts.most_common(ADDRESSES_SHOWN_MAX):
+        say(f"{address} {count}")
+    say(f"refused: {counts.total()} from {len(counts)} addresses")
+    return 0
+
+
 def greet(host: str, port: int) -> str:
     """Return how far a greeting gets.
 
@@ -122,21 +143,28 @@ def main(arguments: list[str]) -> int:
     one = commands.add_parser("http")
     one.add_argument("--post", help="a JSON document to send")
     one.add_argument("--header", action="append", default=[], help="such as 'X-Name: value'")
+    one.add_argument("--key-file", help="a file with the API key to send: a key has no place in a command line")
     one.add_argument("--show", help="a header of the answer, such as X-Replica")
     one.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds")
     one.add_argument("url")
     one = commands.add_parser("metric")
     one.add_argument("name")
     one.add_argument("addresses", nargs="+")
+    one = commands.add_parser("refused")
+    one.add_argument("logs", nargs="+")
     one = commands.add_parser("postgres")
     one.add_argument("host")
     one.add_argument("ports", nargs="+", type=int)
     given = parser.parse_args(arguments)
     try:
+        if given.probe == "refused":
+            return probe_refused(given.logs)
         if given.probe == "http":
-            return probe_http(
-                given.url, post=given.post, headers=tuple(given.header), timeout=given.timeout, show=given.show
-            )
+            headers = tuple(given.header)
+            if given.key_file:
+                key = pathlib.Path(given.key_file).read_text(encoding="ascii").strip()
+                headers = (*headers, f"X-API-Key: {key}")
+            return probe_http(given.url, post=given.post, headers=headers, timeout=given.timeout, show=given.show)
         if given.probe == "metric":
             return probe_metric(given.name, given.addresses)
         return probe_postgres(given.host, given.ports)

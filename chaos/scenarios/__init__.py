@@ -3,10 +3,14 @@
 from collections.abc import Iterable, Mapping
 
 from chaos.scenario import Scenario
-from chaos.scenarios import fm01_database_connection_failure
+from chaos.scenarios import fm01_database_connection_failure, fm04_invalid_authentication_credentials
 
 SCENARIOS: Mapping[str, Scenario] = {
-    scenario.failure_mode: scenario for scenario in (fm01_database_connection_failure.SCENARIO,)
+    scenario.failure_mode: scenario
+    for scenario in (
+        fm01_database_connection_failure.SCENARIO,
+        fm04_invalid_authentication_credentials.SCENARIO,
+    )
 }
 
 

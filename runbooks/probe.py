@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What the runbooks look with: only the standard library, so that it works where nothing else does.
 
-    probe.py http [--post JSON] [--header "NAME: VALUE"] [--key-file FILE] [--timeout SECONDS] [--show HEADER] URL
+    probe.py http [--post JSON] [--header "NAME: VALUE"] [--key-file FILE]
+                  [--token-file FILE] [--timeout SECONDS] [--show HEADER] URL
                                                    status, that header and body; exit 0 below 400, else 22
     probe.py metric NAME ADDRESS [ADDRESS ...]     the sum of a metric's samples over these /metrics
     probe.py refused LOG [LOG ...]                 from which addresses credentials were refused, and how often
@@ -144,6 +145,7 @@ def main(arguments: list[str]) -> int:
     one.add_argument("--post", help="a JSON document to send")
     one.add_argument("--header", action="append", default=[], help="such as 'X-Name: value'")
     one.add_argument("--key-file", help="a file with the API key to send: a key has no place in a command line")
+    one.add_argument("--token-file", help="the same for a token")
     one.add_argument("--show", help="a header of the answer, such as X-Replica")
     one.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds")
     one.add_argument("url")
@@ -164,6 +166,9 @@ def main(arguments: list[str]) -> int:
             if given.key_file:
                 key = pathlib.Path(given.key_file).read_text(encoding="ascii").strip()
                 headers = (*headers, f"X-API-Key: {key}")
+            if given.token_file:
+                token = pathlib.Path(given.token_file).read_text(encoding="ascii").strip()
+                headers = (*headers, f"Authorization: Bearer {token}")
             return probe_http(given.url, post=given.post, headers=headers, timeout=given.timeout, show=given.show)
         if given.probe == "metric":
             return probe_metric(given.name, given.addresses)

@@ -12,6 +12,7 @@ from chaos.exchange import ERRORS
 from chaos.history import HISTORY, Operation, operations, quantile
 from chaos.result import EvidenceReference
 from chaos.scenario import Case, Finding, Window
+from chaos.verdict import Verdict
 
 _REFUSED, _LIMITED, _UNAVAILABLE = 401, 429, 503
 _SUCCESSES = range(200, 300)
@@ -83,7 +84,7 @@ def guessing_is_limited(streams: Collection[str], *, per_minute: float, burst: f
 
     def judge(case: Case, window: Window) -> Finding:
         answered = [one for one in _of(case, window, streams) if one.status is not None]
-        looked_at = [one for one in answered if one.status == _REFUSED]
+        looked_at = [one for one in answered if one.status != _LIMITED]
         limited = [one for one in answered if one.status == _LIMITED]
         start, end = windows.in_force(window)
         if not answered or end == float("inf"):
@@ -129,6 +130,56 @@ def _spelled(row: Row) -> str:
         body = text
     headers = {name: value for name, value in row.data["headers"].items() if name not in _HEADERS_OF_ONE_ANSWER}
     return json.dumps([headers, body], sort_keys=True)
+
+
+def expired_says_so(streams: Collection[str], *, code: str, words: str, answers_min: int = 10) -> WindowCheck:
+    """Every answer to these streams is a 401 of that code, and such an answer says the words to people."""
+    refused = answered_with(streams, statuses={_REFUSED}, codes={code}, answers_min=answers_min)
+
+    def judge(case: Case, window: Window) -> Finding:
+        found = refused(case, window)
+        if found.verdict is not Verdict.PASS:
+            return found
+        start, end = windows.in_force(window)
+        told = [(row, _problem(row)) for row in case.evidence.between(ERRORS, start, end)]
+        own = [(row, problem) for row, problem in told if problem.get("code") == code]
+        if not own:
+            return unknown("no such answer was kept")
+        silent = [row for row, problem in own if words not in str(problem.get("detail"))]
+        if silent:
+            return failed(f"{len(silent)} of {len(own)} answers do not say {words!r}", silent)
+        return passed(f"{found.reason}; {len(own)} say {words!r}", [row for row, _ in own])
+
+    return judge
+
+
+def within_tolerance_is_served(streams: Collection[str], *, skew_seconds: float, answers_min: int = 10) -> WindowCheck:
+    """Who is answered while the token is not older than the tolerance is served. ``expires`` is in CLOCK_MONOTONIC."""
+
+    def judge(case: Case, window: Window) -> Finding:
+        origin = case.evidence.origin.monotonic_ns / 1e9
+        in_time = [
+            one
+            for one in _of(case, window, streams)
+            if one.status is not None
+            and (one.completed or 0.0) + origin <= float(one.invocation.data["expires"]) + skew_seconds
+        ]
+        refused = [one for one in in_time if one.status not in _SUCCESSES]
+        if refused:
+            return failed(f"{len(refused)} of {len(in_time)} were refused within the tolerance", _rows(refused))
+        if len(in_time) < answers_min:
+            return unknown(f"{len(in_time)} were answered within the tolerance, {answers_min} needed")
+        return passed(f"{len(in_time)} within the tolerance were served", _rows(in_time))
+
+    return judge
+
+
+def _problem(row: Row) -> dict[str, Any]:
+    try:
+        problem = json.loads(str(row.data["body"]))
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}
 
 
 def others_are_served(*, p99_seconds: float, requests_min: int = 50) -> WindowCheck:

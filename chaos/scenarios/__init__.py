@@ -3,13 +3,18 @@
 from collections.abc import Iterable, Mapping
 
 from chaos.scenario import Scenario
-from chaos.scenarios import fm01_database_connection_failure, fm04_invalid_authentication_credentials
+from chaos.scenarios import (
+    fm01_database_connection_failure,
+    fm04_invalid_authentication_credentials,
+    fm05_jwt_token_expiration,
+)
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.failure_mode: scenario
     for scenario in (
         fm01_database_connection_failure.SCENARIO,
         fm04_invalid_authentication_credentials.SCENARIO,
+        fm05_jwt_token_expiration.SCENARIO,
     )
 }
 

@@ -1,11 +1,10 @@
 """Requests with tokens: good ones, expired ones, forged ones (FM04, FM05).
 
-Written by hand, not by the library under test: a token is two JSON objects and a signature. Times are counted from the
-instant at which the request is due, by the clock that the service has as well.
+Signed by ``compose.issuer``, not by the library under test. Times are counted from the instant at which the request is
+due, by the clock that the service has as well.
 """
 
-import base64
-import json
+import math
 import time
 from typing import Any, Final
 
@@ -15,11 +14,10 @@ from chaos.exchange import Request
 from chaos.history import Kind
 from chaos.streams.base import Occasion
 from chaos.streams.credentials import STRANGER, asked_with
-from compose.founding import EDITOR
-from compose.gate import AUDIENCE, ISSUER, ISSUER_KEY_ID
+from compose import issuer
+from compose.issuer import EDITOR
 
 TOKEN_CAUSES: Final = ("signature", "alg_none", "unknown_kid", "malformed", "expired_and_forged")
-_LIFETIME_SECONDS: Final = 600
 _PROPOSALS: Final = "/api/v1/proposals"
 
 
@@ -30,7 +28,7 @@ def invalid_token(occasion: Occasion) -> Request:
 
 
 def expired_token(occasion: Occasion) -> Request:
-    """Read with a good token whose ``exp`` was ``seconds_ago`` (0; below 0: it is still to come)."""
+    """Read with a good token that expired at most ``seconds_ago``, and at most a second later than that."""
     ago = float(occasion.parameter("seconds_ago", 0.0))
     token, expires = _token(occasion, ago=ago)
     principal = EDITOR if ago <= 0 else STRANGER
@@ -54,7 +52,7 @@ def _wrong(occasion: Occasion, cause: str) -> str:
 
 
 def _token(occasion: Occasion, *, ago: float, key: SigningKey | None = None, **header: Any) -> tuple[str, float]:
-    """Return a token and when it expires, in the clock of the run (CLOCK_MONOTONIC, seconds).
+    """Return a token that expired at most ``ago`` seconds before it is due, and when, in CLOCK_MONOTONIC.
 
     Raises:
         ValueError: there is nothing to sign it with.
@@ -62,20 +60,10 @@ def _token(occasion: Occasion, *, ago: float, key: SigningKey | None = None, **h
     signer = key or occasion.means.token_key
     if signer is None:
         raise ValueError("this stack has no issuer of tokens")
-    now = occasion.means.wall() + occasion.due - time.monotonic()
-    expires = int(now - ago) if ago > 0 else round(now - ago)
-    told = {"alg": "EdDSA", "kid": ISSUER_KEY_ID, "typ": "JWT", **header}
-    claims = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": EDITOR,
-        "jti": f"{occasion.chance.getrandbits(64):016x}",
-        "iat": expires - _LIFETIME_SECONDS,
-        "exp": expires,
-        "roles": ["editor"],
-    }
-    signed = f"{_part(json.dumps(told).encode())}.{_part(json.dumps(claims).encode())}"
-    return f"{signed}.{_part(signer.sign(signed.encode()).signature)}", expires - now + occasion.due
+    due = occasion.means.wall() + occasion.due - time.monotonic()
+    jti = f"{occasion.chance.getrandbits(64):016x}"
+    made = issuer.token(signer, expires=due - ago, jti=jti, **header)
+    return made, math.ceil(due - ago) - due + occasion.due
 
 
 def _strangers_key(occasion: Occasion) -> SigningKey:
@@ -84,7 +72,3 @@ def _strangers_key(occasion: Occasion) -> SigningKey:
 
 def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
-
-
-def _part(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()

@@ -80,12 +80,27 @@ def expired(told: Recording, *, code: str = "token-expired", detail: str = "The 
         told.row(ERRORS, 12 + number / 4, status=401, headers={}, body=json.dumps({"code": code, "detail": detail}))
 
 
+def one_let_in(told: Recording) -> None:
+    stream(told)
+    told.operation(20.0, kind="list", invocation={"stream": "bad", "why": "typo"})
+
+
+def one_turned_away(told: Recording) -> None:
+    told.traffic(5, 40)
+    told.operation(20.0, answer="fail", status=429)
+
+
+def one_failed(told: Recording) -> None:
+    told.traffic(5, 40)
+    told.operation(20.0, answer="info", status=500)
+
+
 TABLE: list[tuple[str, WindowCheck, Story, Story]] = [
     (
         "answered with",
         answered_with({"bad"}, statuses={401}, codes={"unauthenticated"}),
         stream,
-        lambda told: (stream(told), told.operation(20.0, status=200, kind="list", invocation={"stream": "bad"})),
+        one_let_in,
     ),
     (
         "answered with another code",
@@ -97,7 +112,7 @@ TABLE: list[tuple[str, WindowCheck, Story, Story]] = [
         "refused at once",
         refused_at_once({"bad"}, answer_seconds=0.05),
         stream,
-        lambda told: (stream(told), told.operation(20.0, kind="list", invocation={"stream": "bad", "why": "typo"})),
+        one_let_in,
     ),
     (
         "refused at once, though slowly",
@@ -127,13 +142,13 @@ TABLE: list[tuple[str, WindowCheck, Story, Story]] = [
         "others are served",
         others_are_served(p99_seconds=0.1),
         lambda told: told.traffic(5, 40),
-        lambda told: (told.traffic(5, 40), told.operation(20.0, answer="fail", status=429)),
+        one_turned_away,
     ),
     (
         "others are served, and nothing fails",
         others_are_served(p99_seconds=0.1),
         lambda told: told.traffic(5, 40),
-        lambda told: (told.traffic(5, 40), told.operation(20.0, answer="info", status=500)),
+        one_failed,
     ),
     (
         "others are served, and in time",

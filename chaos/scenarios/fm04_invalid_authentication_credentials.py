@@ -59,7 +59,7 @@ _HOLD = {"fast": 11.0, "documented": 300.0}
 _HOLD_BRUTE = {"fast": 8.0, "documented": 60.0}
 _HOLD_BELOW = {"fast": 9.0, "documented": 320.0}
 
-_LOAD = Load(proposals_per_second=10.0, reads_per_second=14.0, retry_share=0.0)
+_LOAD = Load(proposals_per_second=2.0, reads_per_second=12.0, retry_share=0.0)  # each proposal is simulated
 _KEYS, _TOKENS, _GUESSES, _STRANGERS, _KNOWN = "bad keys", "bad tokens", "guesses", "strangers", "known"
 _BAD = (_KEYS, _TOKENS)
 
@@ -74,8 +74,8 @@ def _bad(keys: float, tokens: float) -> Load:
     )
 
 
-_BELOW_LOAD = _bad(1.0, 0.9)  # of 25.9: 7 %
-_BAD_LOAD = _bad(6.0, 6.0)  # of 36: a third
+_BELOW_LOAD = _bad(0.5, 0.5)  # of 15: 7 %
+_BAD_LOAD = _bad(3.5, 3.5)  # of 21: a third
 _BRUTE_LOAD = replace(_LOAD, streams=(Stream(_GUESSES, "invalid_key", 60.0, {"causes": ["unknown", "wrong_secret"]}),))
 _GONE_LOAD = replace(
     _LOAD,
@@ -86,8 +86,8 @@ _GONE_LOAD = replace(
 )
 
 _INJECTIONS = (
-    Injection("just_below", OnlyTraffic(), _HOLD_BELOW, judged_by_clocks=False, load=_BELOW_LOAD),
-    Injection("bad_credentials", OnlyTraffic(per_second_min=6.0), _HOLD, runbook_steps=_STEPS, load=_BAD_LOAD),
+    Injection("just_below", OnlyTraffic(per_second_min=0.5), _HOLD_BELOW, judged_by_clocks=False, load=_BELOW_LOAD),
+    Injection("bad_credentials", OnlyTraffic(per_second_min=3.0), _HOLD, runbook_steps=_STEPS, load=_BAD_LOAD),
     Injection(
         "brute_force",
         OnlyTraffic(per_second_min=20.0),
@@ -121,7 +121,7 @@ def _stack(spec: "StackSpec") -> "StackSpec":
 def _refused(expected: Expectations) -> WindowCheck:
     return all_of(
         answers=answered_with(
-            _BAD, statuses={expected["refused_status"]}, codes={expected["refused_code"]}, answers_min=60
+            _BAD, statuses={expected["refused_status"]}, codes={expected["refused_code"]}, answers_min=40
         ),
         causes=every_cause_is_tried(_BAD, (*KEY_CAUSES, *TOKEN_CAUSES)),
     )
@@ -171,7 +171,7 @@ _CHECKS: dict[str, Check] = {
         _FAULTS,
     ),
     # No sensitive information in error response
-    "FM04.M4": _bound(lambda _: answers_are_alike(answers_min=60), _FAULTS),
+    "FM04.M4": _bound(lambda _: answers_are_alike(answers_min=40), _FAULTS),
     # Client fixes: Provide valid credentials
     "FM04.R1": _bound(
         lambda expected: all_of(

@@ -183,8 +183,8 @@ class Stack:
         return self._api_keys[principal]
 
     def api_key_files(self) -> tuple[Path, ...]:
-        """Return where the keys of this stack's clients are."""
-        return tuple(self._key_file(name) for name in self._api_keys)
+        """Return where the keys of the clients are that the spec asked for."""
+        return tuple(self._key_file(f"harness-{role}") for role in self.spec.api_key_roles)
 
     @property
     def token_keys_file(self) -> Path:

@@ -10,11 +10,12 @@ from chaos.checks.findings import WindowCheck, cite, failed, passed, seconds, un
 from chaos.evidence import Row
 from chaos.exchange import ERRORS
 from chaos.history import HISTORY, Operation, operations, quantile
+from chaos.probes.known_key import SAMPLES as KNOWN_KEY_SAMPLES
 from chaos.result import EvidenceReference
 from chaos.scenario import Case, Finding, Window
 from chaos.verdict import Verdict
 
-_REFUSED, _LIMITED, _UNAVAILABLE = 401, 429, 503
+_REFUSED, _FORBIDDEN, _LIMITED = 401, 403, 429
 _SUCCESSES = range(200, 300)
 # Who an answer is for and when it was made, and whether the connection goes on: no two need agree.
 _HEADERS_OF_ONE_ANSWER = frozenset({"date", "x-request-id", "x-replica", "connection", "keep-alive"})
@@ -189,7 +190,7 @@ def others_are_served(*, p99_seconds: float, requests_min: int = 50) -> WindowCh
         start, end = windows.in_force(window)
         own = [one for one in operations(case.evidence.rows(HISTORY)) if one.stream is None]
         due = [one for one in own if start <= one.intended < end]
-        turned_away = [one for one in due if one.status in {_REFUSED, 403, _LIMITED} and not _is_of_a_life(one)]
+        turned_away = [one for one in due if one.status in {_REFUSED, _FORBIDDEN, _LIMITED} and not _is_of_a_life(one)]
         if turned_away:
             return failed(f"{len(turned_away)} good requests were turned away", _rows(turned_away))
         how = served(own, start, end)
@@ -199,6 +200,23 @@ def others_are_served(*, p99_seconds: float, requests_min: int = 50) -> WindowCh
             return failed(f"{how.bad} of {how.valid} requests of others failed", _rows([how.first_bad]))
         told = f"{how.valid} requests of others, p99 {seconds(how.p99_seconds)}, {seconds(p99_seconds)} allowed"
         return (passed if how.p99_seconds <= p99_seconds else failed)(told, _rows(due))
+
+    return judge
+
+
+def key_stays_known(*, looks_min: int = 8) -> WindowCheck:
+    """Whoever holds a key that was good lately is known to every replica all the time: 403, never 401 or 503."""
+
+    def judge(case: Case, window: Window) -> Finding:
+        rows = [
+            row for row in case.evidence.between(KNOWN_KEY_SAMPLES, *windows.in_force(window)) if "answers" in row.data
+        ]
+        wrong = [row for row in rows if set(row.data["answers"].values()) != {_FORBIDDEN}]
+        if wrong:
+            return failed(f"{len(wrong)} of {len(rows)} looks got {wrong[0].data['answers']}", wrong)
+        if len(rows) < looks_min:
+            return unknown(f"{len(rows)} looks, {looks_min} needed", rows)
+        return passed(f"known in {len(rows)} looks", [rows[0], rows[-1]])
 
     return judge
 

@@ -18,7 +18,6 @@ __all__ = ["KINDS", "Maker", "Means", "Occasion", "UnknownStreamError", "require
 KINDS: Final[Mapping[str, Maker]] = MappingProxyType(
     {
         "invalid_key": credentials.invalid_key,
-        "known_key": credentials.known_key,
         "invalid_token": tokens.invalid_token,
         "expired_token": tokens.expired_token,
     }

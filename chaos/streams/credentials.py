@@ -27,18 +27,6 @@ def invalid_key(occasion: Occasion) -> Request:
     return asked_with(occasion, {"X-API-Key": wrong_key(occasion, cause)}, cause)
 
 
-def known_key(occasion: Occasion) -> Request:
-    """Ask, with the good key of ``principal``, for what its role may not do: 403 shows that the key is known."""
-    principal = str(occasion.parameter("principal"))
-    body = b'{"reason": "to be refused"}'
-    headers = {
-        "X-API-Key": occasion.means.api_keys[principal],
-        "Idempotency-Key": f"{occasion.stream.name}-{occasion.number}",
-        "Content-Type": "application/json",
-    }
-    return occasion.writing(Kind.PROPOSE, _PROPOSALS, headers, body, principal=principal, why="role")
-
-
 def asked_with(occasion: Occasion, credentials: dict[str, str], cause: str) -> Request:
     """Return a request with these headers: every other one would write, if it were let in."""
     if occasion.number % 2:

@@ -14,6 +14,7 @@ from chaos.checks.credentials import (
     expired_says_so,
     first_refused,
     guessing_is_limited,
+    key_stays_known,
     others_are_served,
     refused_at_once,
     within_tolerance_is_served,
@@ -78,6 +79,12 @@ def expired(told: Recording, *, code: str = "token-expired", detail: str = "The 
     stream(told, name="old", code=code)
     for number in range(20):
         told.row(ERRORS, 12 + number / 4, status=401, headers={}, body=json.dumps({"code": code, "detail": detail}))
+
+
+def looks(told: Recording, status: int) -> None:
+    for step in range(20):
+        last = status if step == 19 else 403
+        told.row("samples/known_key.jsonl", 11 + step / 2, answers={"replica-1": 403, "replica-2": last})
 
 
 def one_let_in(told: Recording) -> None:
@@ -155,6 +162,12 @@ TABLE: list[tuple[str, WindowCheck, Story, Story]] = [
         others_are_served(p99_seconds=0.1),
         lambda told: told.traffic(5, 40),
         lambda told: told.traffic(5, 40, ms=150.0),
+    ),
+    (
+        "a key stays known",
+        key_stays_known(),
+        lambda told: looks(told, 403),
+        lambda told: looks(told, 503),
     ),
     (
         "within the tolerance",

@@ -13,6 +13,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--documents", type=int, default=4_000, help="how many documents each comparison generates")
     group.addoption("--seed", type=int, default=8785, help="where their sequence starts")
     group.addoption("--lives", type=int, default=25, help="how many lives of proposals the model is compared with")
+    group.addoption("--defects", choices=("few", "all"), default="few", help="which planted defects are rehearsed")
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from chaos.scenarios import (
     fm01_database_connection_failure,
     fm04_invalid_authentication_credentials,
     fm05_jwt_token_expiration,
+    fm16_invalid_configuration,
 )
 
 SCENARIOS: Mapping[str, Scenario] = {
@@ -15,6 +16,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         fm01_database_connection_failure.SCENARIO,
         fm04_invalid_authentication_credentials.SCENARIO,
         fm05_jwt_token_expiration.SCENARIO,
+        fm16_invalid_configuration.SCENARIO,
     )
 }
 

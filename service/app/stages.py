@@ -109,7 +109,8 @@ def gate(parts: Parts) -> Gate:
         "log": LogReading(database, parts.log),
         "key_ring": KeyRing(database, parts.keys, pepper=settings.keys.pepper),
     }
-    janitor = Janitor(database, events, documents)
+    kept = settings.worker.idempotency_kept_seconds
+    janitor = Janitor(database, events, documents, idempotency_kept_seconds=kept)
     loops = (simulating, applying, delivering, Loop("tidy", partial(_tidy, janitor)))
     worker = Worker(database, settings.worker, loops, clock=parts.clock)
     return Gate(stages=stages, worker=worker, dispatcher=dispatcher, background=[attestations.run])

@@ -22,7 +22,7 @@ from joserfc.jws import JWSRegistry
 from app import log
 from app.core.documents import strict_json
 from app.ed25519 import is_point_of_main_subgroup
-from app.errors import InvalidSettings, MalformedBody
+from app.errors import InvalidSettings, MalformedBody, SettingProblem
 from app.resilience.deadline import Clock
 from app.security.roles import ROLES
 from app.settings import read_token_keys
@@ -133,7 +133,7 @@ class KeyFile:
         try:
             self._table = parse(read_token_keys(path))
         except ValueError as error:
-            raise InvalidSettings([f"{VARIABLE}: not acceptable; {error}"]) from None
+            raise InvalidSettings([SettingProblem(VARIABLE, str(error), "keys that sign tokens")]) from None
 
     def table(self) -> KeyTable:
         """Return the table; read the file again if it changed since it was last looked at."""

@@ -360,4 +360,4 @@ def test_a_first_table_that_is_none_ends_the_start(issuer: Issuer, clock: Clock)
         KeyFile(issuer.file, clock=clock)
 
     (problem,) = refused.value.problems
-    assert problem.startswith("FIREWALL_TOKEN_KEYS_FILE: not acceptable; it is not {keys: [")
+    assert str(problem).startswith("FIREWALL_TOKEN_KEYS_FILE: it is not {keys: [")

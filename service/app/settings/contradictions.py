@@ -172,6 +172,12 @@ def _production(read: ServiceEnvironment) -> Iterator[Rule]:
         "DATABASE_PASSWORD_FILE",
         f"at least {PRODUCTION_PASSWORD_CHARACTERS_MIN} characters in production",
     )
+    yield (
+        read.valkey_password_file is None
+        or len(read.valkey_password_file.reveal()) >= PRODUCTION_PASSWORD_CHARACTERS_MIN,
+        "VALKEY_PASSWORD_FILE",
+        f"at least {PRODUCTION_PASSWORD_CHARACTERS_MIN} characters in production",
+    )
     seen: dict[bytes, str] = {}
     for field in type(read).model_fields:
         secret = getattr(read, field)

@@ -8,6 +8,7 @@ import base64
 import binascii
 import errno
 import ipaddress
+import json
 import os
 import re
 import stat
@@ -107,7 +108,12 @@ def read_token_keys(path: object) -> bytes:
 
 
 def _a_key_file(path: object) -> Path:
-    read_token_keys(path)
+    try:
+        is_object = isinstance(json.loads(read_token_keys(path)), dict)
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        is_object = False
+    if not is_object:
+        raise Unfit("the file holds no JSON object")
     return Path(str(path))
 
 

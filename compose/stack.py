@@ -184,6 +184,15 @@ class Stack:
         """Return the API key of a principal that the spec, or the founding, names."""
         return self._api_keys[principal]
 
+    def api_key_files(self) -> tuple[Path, ...]:
+        """Return where the keys of the clients are that the spec asked for."""
+        return tuple(self._key_file(f"harness-{role}") for role in self.spec.api_key_roles)
+
+    @property
+    def token_keys_file(self) -> Path:
+        """Where the replicas read whose tokens are good."""
+        return self.secrets_folder / "token-keys.json"
+
     def replica_names(self) -> tuple[str, ...]:
         """Return the replicas that the stack began with."""
         return tuple(f"replica-{slot}" for slot in range(1, self.spec.replicas + 1))

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """What the runbooks look with: only the standard library, so that it works where nothing else does.
 
-    probe.py http [--post JSON | --put JSON] [--header "NAME: VALUE"] [--timeout SECONDS] [--show HEADER] URL
+    probe.py http [--post JSON | --put JSON] [--header "NAME: VALUE"] [--key-file FILE]
+                  [--token-file FILE] [--timeout SECONDS] [--show HEADER] URL
                                                    status, that header and body; exit 0 below 400, else 22
     probe.py metric NAME ADDRESS [ADDRESS ...]     the sum of a metric's samples over these /metrics
+    probe.py strangers LOG [LOG ...]               from which addresses credentials were refused, and how often
     probe.py postgres HOST PORT [PORT ...]         how far a PostgreSQL greeting gets, for each port, and the worst
     probe.py replicas CONTROL                      which replicas are ready, and the exit code of the one that is not
     probe.py refused CONTROL [--names]             what replicas that are not ready say of their settings
@@ -15,7 +17,9 @@ Exit codes as curl's: 0 fine, 7 no connection, 22 an HTTP error, 28 out of time,
 """
 
 import argparse
+import collections
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import re
@@ -33,6 +37,7 @@ BODY_BYTES_MAX = 4 * 1024 * 1024
 HTTP_ERROR = 400
 TOO_MANY = 429
 PATIENT_REQUESTS_MAX = 2000
+ADDRESSES_SHOWN_MAX = 20
 EXIT_NO, EXIT_NO_CONNECTION, EXIT_HTTP_ERROR, EXIT_OUT_OF_TIME = 1, 7, 22, 28
 # PostgreSQL's SSLRequest: a server answers one byte, S or N, before any authentication.
 GREETING = struct.pack("!ii", 8, 80877103)
@@ -73,15 +78,23 @@ def ask(
         connection.close()
 
 
+def secret_of(file: Path) -> str:
+    """Return what a key or token file holds; it is sent and never printed."""
+    return file.read_text(encoding="ascii").strip()
+
+
 def probe_http(given: argparse.Namespace) -> int:
     """Say what one request gave."""
     show: str | None = given.show
     method, sent = next(
         ((way, text) for way, text in (("POST", given.post), ("PUT", given.put)) if text), ("GET", None)
     )
-    status, answered, body = ask(
-        given.url, body=sent, method=method, headers=tuple(given.header), timeout=given.timeout
-    )
+    headers = list(given.header)
+    if given.key_file is not None:
+        headers.append(f"X-API-Key: {secret_of(given.key_file)}")
+    if given.token_file is not None:
+        headers.append(f"Authorization: Bearer {secret_of(given.token_file)}")
+    status, answered, body = ask(given.url, body=sent, method=method, headers=tuple(headers), timeout=given.timeout)
     say(f"HTTP {status}")
     if show is not None:
         say(f"{show}: {answered.get(show, '')}")
@@ -109,7 +122,7 @@ def probe_metric(name: str, addresses: list[str]) -> int:
 
 def ask_with_key(key_file: Path, url: str) -> tuple[int, int]:
     """Return status and Retry-After; the key is never printed."""
-    status, answered, _ = ask(url, headers=(f"X-API-Key: {key_file.read_text().strip()}",))
+    status, answered, _ = ask(url, headers=(f"X-API-Key: {secret_of(key_file)}",))
     return status, int(answered.get("Retry-After", "0"))
 
 
@@ -137,6 +150,21 @@ def probe_paced(key_file: Path, rate: float, seconds: float, url: str) -> int:
         refused += status >= HTTP_ERROR
     say(f"paced: {count} requests at {rate:g} a second, {refused} refused")
     return 0 if refused == 0 else EXIT_NO
+
+
+def probe_strangers(logs: list[str]) -> int:
+    """Say how often credentials were refused, by the client's address, the busiest first."""
+    counts: collections.Counter[str] = collections.Counter()
+    for path in logs:
+        with Path(path).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if '"authentication_failed"' in line:
+                    with contextlib.suppress(ValueError):
+                        counts[str(json.loads(line).get("client_address"))] += 1
+    for address, count in counts.most_common(ADDRESSES_SHOWN_MAX):
+        say(f"{address} {count}")
+    say(f"refused: {counts.total()} from {len(counts)} addresses")
+    return 0
 
 
 def greet(host: str, port: int) -> str:
@@ -232,6 +260,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     sent.add_argument("--post", help="a JSON document to send")
     sent.add_argument("--put", help="the same, with PUT")
     one.add_argument("--header", action="append", default=[], help="such as 'X-Name: value'")
+    one.add_argument("--key-file", type=Path, help="a file with the API key to send; a command line is no place for it")
+    one.add_argument("--token-file", type=Path, help="the same for a token")
     one.add_argument("--show", help="a header of the answer, such as X-Replica")
     one.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds")
     one.add_argument("url")
@@ -240,6 +270,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     one.add_argument("name")
     one.add_argument("addresses", nargs="+")
     one.set_defaults(run=lambda given: probe_metric(given.name, given.addresses))
+    one = commands.add_parser("strangers")
+    one.add_argument("logs", nargs="+")
+    one.set_defaults(run=lambda given: probe_strangers(given.logs))
     one = commands.add_parser("postgres")
     one.add_argument("host")
     one.add_argument("ports", nargs="+", type=int)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from chaos.scenario import Scenario
 from chaos.scenarios import (
     fm01_database_connection_failure,
+    fm04_invalid_authentication_credentials,
+    fm05_jwt_token_expiration,
     fm06_rate_limit_exceeded,
     fm16_invalid_configuration,
 )
@@ -13,6 +15,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     scenario.failure_mode: scenario
     for scenario in (
         fm01_database_connection_failure.SCENARIO,
+        fm04_invalid_authentication_credentials.SCENARIO,
+        fm05_jwt_token_expiration.SCENARIO,
         fm06_rate_limit_exceeded.SCENARIO,
         fm16_invalid_configuration.SCENARIO,
     )

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from chaos.scenario import Stream
-from chaos.streams import credentials, rates
+from chaos.streams import credentials, rates, tokens
 from chaos.streams.base import Maker, Means, Occasion
 
 __all__ = ["KINDS", "Maker", "Means", "Occasion", "UnknownStreamError", "require_known"]
@@ -18,6 +18,8 @@ __all__ = ["KINDS", "Maker", "Means", "Occasion", "UnknownStreamError", "require
 KINDS: Final[Mapping[str, Maker]] = MappingProxyType(
     {
         "invalid_key": credentials.invalid_key,
+        "invalid_token": tokens.invalid_token,
+        "expired_token": tokens.expired_token,
         "reading_as": rates.reading_as,
     }
 )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nacl.signing import SigningKey
+
 from chaos.arrivals import stream as chance_of
 from chaos.exchange import Request
 from chaos.history import Kind, sha256
@@ -20,6 +22,8 @@ class Means:
 
     api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By principal."""
+    token_key: SigningKey | None = field(default=None, repr=False)
+    """Of the issuer whose tokens the service takes."""
     wall: Callable[[], float] = time.time
 
 

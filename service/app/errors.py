@@ -6,6 +6,7 @@
     ├── MalformedBody                 malformed-body           400
     ├── ClientLeft                    client-left              400   nobody reads the answer
     ├── Unauthenticated               unauthenticated          401
+    │   └── TokenExpired              token-expired            401   good in every other way (FM05)
     ├── Forbidden                     forbidden                403
     │   ├── ApplierNotAllowed         applier-not-allowed      403
     │   ├── NotEligible               not-eligible             403   has the role, and no say in this proposal
@@ -205,11 +206,18 @@ class PatchFailed(FirewallError):
 
 
 class Unauthenticated(FirewallError):
-    """No key, or not a key of ours: never says which."""
+    """No credential, or not a good one: never says which."""
 
     code = "unauthenticated"
     status = 401
-    sentence = "A valid API key is required in the header X-API-Key."
+    sentence = "A valid API key (X-API-Key) or token (Authorization: Bearer) is required, and only one of them."
+
+
+class TokenExpired(Unauthenticated):
+    """The token is good in every other way: whoever holds it may know that it is only too old (FM05)."""
+
+    code = "token-expired"
+    sentence = "The token expired. Ask its issuer for a new one."
 
 
 class Forbidden(FirewallError):

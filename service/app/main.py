@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp, Guard
 
 from app import log, metrics
+from app.api import api_keys as api_api_keys
 from app.api import applications as api_applications
 from app.api import bundles as api_bundles
 from app.api import governance as api_governance
@@ -19,6 +21,7 @@ from app.api import problems, reference
 from app.api import proposals as api_proposals
 from app.api import targets as api_targets
 from app.api import votes as api_votes
+from app.api.api_keys import ApiKeysController
 from app.api.applications import ApplicationsController, RollbacksController
 from app.api.attestations import AttestationsController
 from app.api.bundles import BundlesController
@@ -34,12 +37,17 @@ from app.migrations.catalogue import Comparison
 from app.resilience.deadline import Clock
 from app.resilience.lag import LoopLag
 from app.resilience.rate_limit import RateLimiter
-from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
+from app.resilience.readiness import CLOCK_SKEWED, DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
 from app.resilience.valkey import Valkey
 from app.sandbox.pool import SandboxPool
-from app.security.api_keys import Authenticator
+from app.security.api_keys import ApiKeys
+from app.security.authentication import Authenticator
+from app.security.token_keys import KeyFile
+from app.security.tokens import Tokens, WallClock
 from app.settings import Settings
 from app.stages import Parts, gate
+from app.storage.clock import ClockCheck
+from app.storage.connection import Connection
 from app.storage.database import Database, Signals
 from app.storage.schema import SchemaCheck
 from app.workflow.delivery import Dispatcher
@@ -61,6 +69,7 @@ CONTROLLERS: Final = (
     AttestationsController,
     BundlesController,
     LogController,
+    ApiKeysController,
 )
 BODIES: Final = (
     *api_proposals.BODIES,
@@ -69,6 +78,7 @@ BODIES: Final = (
     *api_targets.BODIES,
     *api_governance.BODIES,
     *api_bundles.BODIES,
+    *api_api_keys.BODIES,
 )
 
 
@@ -77,6 +87,8 @@ class Service:
     """The parts that `__main__` and tests hold on to; `database` and `sandbox` are to be entered before serving."""
 
     application: ASGIApp
+    litestar: Litestar
+    """Inside `application`: its routes."""
     schema_document: dict[str, Any]
     database: Database
     sandbox: SandboxPool
@@ -93,8 +105,12 @@ class Service:
     """Set when the first schema seen is not ours: the service refuses to start (FM03)."""
 
 
-def create_service(settings: Settings, *, clock: Clock) -> Service:
-    """Wire the service; nothing is opened yet."""
+def create_service(settings: Settings, *, clock: Clock, wall: WallClock = time.time) -> Service:
+    """Wire the service; nothing is opened yet. `wall` is the clock by which tokens expire.
+
+    Raises:
+        InvalidSettings: the file of token keys holds none.
+    """
     readiness = Readiness()
     refused = asyncio.Event()
 
@@ -109,6 +125,11 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
                 refused.set()
 
     schema = SchemaCheck(schema_changed)
+    clocks = ClockCheck(partial(_clock_compared, readiness), clock=clock, wall=wall)
+
+    async def verify(connection: Connection) -> None:
+        await schema.verify(connection)
+        await clocks.verify(connection)
 
     def database_found() -> None:
         if schema.comparison and schema.comparison.is_compatible:
@@ -120,7 +141,7 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         settings.database,
         settings.database_policy,
         replica=settings.http.replica,
-        signals=Signals(verify=schema.verify, found=database_found, lost=lambda: readiness.object_to(DATABASE_LOST)),
+        signals=Signals(verify=verify, found=database_found, lost=lambda: readiness.object_to(DATABASE_LOST)),
         clock=clock,
     )
     lag = LoopLag(clock=clock)
@@ -145,9 +166,10 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         liveness_lag_seconds=settings.http.liveness_lag_seconds,
     )
     sandbox = SandboxPool()
-    authenticator = Authenticator(database, settings.keys, clock=clock)
-    made = gate(Parts(settings, database, sandbox, log_state, clock))
+    keys = ApiKeys(database, settings.keys, clock=clock)
+    made = gate(Parts(settings, database, sandbox, log_state, keys, clock))
     background.extend(made.background)
+    authenticator = Authenticator(keys, _tokens(settings, clock, wall))
     litestar = _litestar(settings, made.stages, checks, authentication(authenticator, limiter))
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
@@ -161,6 +183,7 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
             clock=clock,
             new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES),
         ),
+        litestar=litestar,
         schema_document=reference.complete(litestar, BODIES),
         database=database,
         sandbox=sandbox,
@@ -173,6 +196,20 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         dispatcher=made.dispatcher,
         refused=refused,
     )
+
+
+def _clock_compared(readiness: Readiness, offset: float, *, agrees: bool) -> None:
+    metrics.CLOCK_OFFSET.set(offset)
+    if agrees:
+        readiness.withdraw(CLOCK_SKEWED)
+    elif CLOCK_SKEWED not in readiness.reasons:
+        log.get().error("clock_skewed", offset_seconds=round(offset, 3))
+        readiness.object_to(CLOCK_SKEWED)
+
+
+def _tokens(settings: Settings, clock: Clock, wall: WallClock) -> Tokens | None:
+    policy = settings.tokens
+    return None if policy is None else Tokens(KeyFile(policy.keys_file, clock=clock), policy, wall=wall)
 
 
 def _pool_count(database: Database, state: str) -> float:

@@ -86,6 +86,9 @@ CIRCUIT_STATE = Gauge("firewall_circuit_state", "0 closed, 1 half-open, 2 open."
 SCHEMA_COMPATIBLE = Gauge(
     "firewall_schema_compatible", "1 until the database's schema is seen to be another than this code's."
 )
+CLOCK_OFFSET = Gauge(
+    "firewall_clock_offset_seconds", "How far this replica's clock is ahead of the database's; readiness ends at 10."
+)
 READY = Gauge("firewall_ready", "1 while this replica wants traffic.")
 POOL_CONNECTIONS = Gauge("firewall_pool_connections", "Connections of the pool.", ("state",))
 WAITING_ROOM_WAITERS = Gauge("firewall_waiting_room_waiters", "Requests that wait for the database to come back.")

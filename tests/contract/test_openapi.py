@@ -152,7 +152,17 @@ OPERATIONS = (
     "POST /api/v1/proposals/{proposal_id}/application",
     "POST /api/v1/targets/{target}/observations",
     "POST /api/v1/targets/{target}/rollbacks",
+    "POST /api/v1/api-keys",
+    "GET /api/v1/api-keys",
+    "DELETE /api/v1/api-keys/{key_id}",
 )
+
+
+def without_token(case: Any) -> Any:
+    """Take back the token that Schemathesis made up beside our key: two credentials are none."""
+    if case.headers:
+        case.headers.pop("Authorization", None)
+    return case
 
 
 def operations(api: Any) -> dict[str, Any]:
@@ -180,7 +190,7 @@ def test_answers_are_as_documented(api: Any, editor_key: str, label: str) -> Non
         headers = {"X-API-Key": editor_key, "Host": "firewall.test"}
         if label.startswith("POST"):
             headers["Idempotency-Key"] = secrets.token_hex(8)
-        case.call_and_validate(headers=headers, checks=CHECKS)
+        without_token(case).call_and_validate(headers=headers, checks=CHECKS)
 
     answers_as_documented()
 
@@ -202,15 +212,15 @@ def test_proposals_as_the_schema_describes_them_are_accepted(api: Any, editor_ke
         headers = {"X-API-Key": editor_key, "Host": "firewall.test", "Idempotency-Key": secrets.token_hex(8)}
         if isinstance(case.body, dict):
             case.body |= {name: PROPOSAL[name] for name in ("target", "base_version", "base_digest")}
-        statuses.append(case.call(headers=headers).status_code)
+        statuses.append(without_token(case).call(headers=headers).status_code)
 
     collect()
 
     # Beyond what a schema can say: NUL, big numbers inside values, keys that are not NFC (400); 1.0 for 1, a kind
     # that this target does not take, an expiry in the past (422).
-    # What was proposed already (409).
-    assert set(statuses) <= {201, 400, 409, 422}
-    assert statuses.count(201) + statuses.count(409) >= EXAMPLES // 5
+    # What was proposed already (409). A dry run stores nothing (200).
+    assert set(statuses) <= {200, 201, 400, 409, 422}
+    assert statuses.count(200) + statuses.count(201) + statuses.count(409) >= EXAMPLES // 5
 
 
 @pytest.mark.parametrize("label", [label for label in OPERATIONS if "/log/" in label])

@@ -23,9 +23,9 @@ from app.errors import (
 )
 from app.resilience.deadline import Deadline
 from app.resilience.rate_limit import RateLimiter
-from app.security.api_keys import Authenticator, Identity
+from app.security.authentication import Authenticator, credentials
+from app.security.roles import Identity
 
-API_KEY_HEADER: Final = b"x-api-key"
 ROLES: Final = "roles"
 """The route's option: any one of these is enough."""
 MEDIA_TYPES: Final = frozenset({"application/json", "application/json;charset=utf-8"})
@@ -37,11 +37,18 @@ def authentication(authenticator: Authenticator, limiter: RateLimiter) -> Guard:
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         known = facts.of(connection.scope)
         try:
-            known.identity = await authenticator.authenticate(api_key_of(connection.scope), deadline=known.deadline)
-        except Unauthenticated:
-            # FM04: the client's address for the security analysis; nothing of the key.
-            log.get().warning("authentication_failed", client_address=known.client_address, request_id=known.request_id)
-            raise Unauthenticated from None
+            known.identity = await authenticator.authenticate(
+                credentials(connection.scope["headers"]), deadline=known.deadline
+            )
+        except Unauthenticated as error:
+            # FM04: the client's address for the security analysis; nothing of the credential.
+            log.get().warning(
+                "authentication_failed",
+                code=error.code,
+                client_address=known.client_address,
+                request_id=known.request_id,
+            )
+            raise
         await limiter.take(
             "principal",
             known.identity.principal,
@@ -53,12 +60,6 @@ def authentication(authenticator: Authenticator, limiter: RateLimiter) -> Guard:
             raise Forbidden
 
     return guard
-
-
-def api_key_of(scope: Any) -> str | None:
-    """Return the key that a request presents, if it could be one."""
-    presented = facts.header(scope, API_KEY_HEADER)
-    return presented.decode() if presented is not None and presented.isascii() else None
 
 
 def identity_of(request: Request[Any, Any, Any]) -> Identity:

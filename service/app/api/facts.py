@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from app.resilience.deadline import Deadline
-from app.security.api_keys import Identity
+from app.security.roles import Identity
 
 KEY: Final = "firewall"
 

@@ -64,7 +64,7 @@ class LogController(Controller):
 
     path = "/api/v1/log"
     tags = ("log",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @get(
         "/checkpoint",

@@ -15,12 +15,11 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app import log, metrics
 from app.api import facts, paths, problems
-from app.api.dependencies import api_key_of
 from app.api.facts import Facts
 from app.errors import FirewallError, InvalidRequest
 from app.resilience.deadline import Clock, Deadline
 from app.resilience.rate_limit import RateLimiter
-from app.security.api_keys import Authenticator
+from app.security.authentication import Authenticator, credentials
 from app.settings import HttpPolicy
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
@@ -48,7 +47,7 @@ class Doorkeeper:
         Raises:
             RateLimited: there is none.
         """
-        if self.authenticator.remembers(api_key_of(scope)):
+        if self.authenticator.remembers(credentials(scope["headers"])):
             return
         await self.limiter.take(
             "address", known.client_address, request_id=known.request_id, client_address=known.client_address

@@ -1,7 +1,8 @@
 """The only place where errors become HTTP: `application/problem+json`, RFC 9457, for every one of them.
 
 `type` is a URN per code, `code` is stable and documented, `request_id` finds the log line. Never: SQL, DETAIL, paths,
-versions, stack traces. All 401 are equal byte for byte but for the request id: nobody learns which part was wrong.
+versions, stack traces. All 401 are equal byte for byte but for the request id: nobody learns which part was wrong. The
+one exception is a token that is good in every other way: its holder learns that it expired.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from litestar.types import ExceptionHandlersMap
 
 from app import log
 from app.api import facts
-from app.errors import FirewallError, Flaw
+from app.errors import FirewallError, Flaw, TokenExpired
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:amgf:problem:"
@@ -35,6 +36,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "method-not-allowed": "This address does not know that method.",
 }
 MESSAGE_CHARACTERS_MAX: Final = 200
+CHALLENGE: Final = 'ApiKey realm="firewall", Bearer realm="firewall", error="invalid_token"'
+CHALLENGE_EXPIRED: Final = 'Bearer realm="firewall", error="invalid_token", error_description="token expired"'
 
 
 class FlawDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -83,7 +86,7 @@ def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], 
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
     if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = 'ApiKey realm="firewall", error="invalid_token"'
+        headers["www-authenticate"] = CHALLENGE_EXPIRED if isinstance(error, TokenExpired) else CHALLENGE
     if error.status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}:
         headers["connection"] = "close"  # The rest of the body is not wanted.
     return error.status, headers, msgspec.json.encode(problem)

@@ -40,12 +40,13 @@ def openapi_config(version: str) -> OpenAPIConfig:
     key = SecurityScheme(
         type="apiKey", name="X-API-Key", security_scheme_in="header", description="amgf_<id>_<secret><checksum>"
     )
+    token = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT", description="A token of your issuer.")
     return OpenAPIConfig(
         title=TITLE,
         version=version,
         description=DESCRIPTION,
         use_handler_docstrings=True,
-        components=Components(security_schemes={"api_key": key}),
+        components=Components(security_schemes={"api_key": key, "token": token}),
         render_plugins=[ReferencePage(path="/"), JsonRenderPlugin()],
         openapi_router=Router(PATH, route_handlers=[], include_in_schema=False, before_request=_require_page),
     )

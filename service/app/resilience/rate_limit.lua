@@ -1,4 +1,4 @@
--- A token bucket, shared by all replicas (FM06, docs/adr/0040).
+-- A token bucket, shared by all replicas (FM06, docs/adr/0036).
 --
 -- Whole numbers only, all below 2^53, so a double holds them exactly. One token is 60,000,000 units, and a rate of r
 -- tokens a minute is r units a microsecond.

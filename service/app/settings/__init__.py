@@ -8,6 +8,7 @@ pydantic. `environment` lists the settings, `kinds` what they accept, `contradic
 from typing import Final
 
 from app.settings.environment import NAMES, PREFIX
+from app.settings.kinds import read_token_keys
 from app.settings.policies import (
     DatabaseAddress,
     DatabasePolicy,
@@ -24,6 +25,7 @@ from app.settings.policies import (
     Secret,
     ServerPolicy,
     Settings,
+    TokenPolicy,
     ValkeyAddress,
     ValkeyPolicy,
     WorkerPolicy,
@@ -49,6 +51,7 @@ __all__ = [
     "Secret",
     "ServerPolicy",
     "Settings",
+    "TokenPolicy",
     "ValkeyAddress",
     "ValkeyPolicy",
     "WorkerPolicy",
@@ -57,6 +60,7 @@ __all__ = [
     "load_log_recovery",
     "load_migrator",
     "process_environment",
+    "read_token_keys",
 ]
 
 EXIT_INVALID_SETTINGS: Final = 78

@@ -124,11 +124,6 @@ def _timeouts(read: ServiceEnvironment) -> Iterator[Rule]:
         "at most FIREWALL_DATABASE_BACKOFF_MAX_SECONDS",
     )
     yield (
-        read.valkey_timeout_seconds < read.request_deadline_seconds,
-        "VALKEY_TIMEOUT_SECONDS",
-        "less than FIREWALL_REQUEST_DEADLINE_SECONDS",
-    )
-    yield (
         read.api_key_fresh_seconds <= read.api_key_stale_seconds_max,
         "API_KEY_FRESH_SECONDS",
         "at most FIREWALL_API_KEY_STALE_SECONDS_MAX",
@@ -145,14 +140,24 @@ def _pairs(read: ServiceEnvironment) -> Iterator[Rule]:
         "at most FIREWALL_POOL_CONNECTIONS_MAX",
     )
     yield (
-        read.valkey_host is not None or read.valkey_password_file is None,
-        "VALKEY_HOST",
-        "set when FIREWALL_VALKEY_PASSWORD_FILE is",
-    )
-    yield (
         len({one is None for one in log}) == 1,
         "LOG_ORIGIN",
         "FIREWALL_LOG_KEY_FILE, FIREWALL_LOG_ORIGIN and FIREWALL_LOG_WATERMARK_FILE, all three or none",
+    )
+    yield (
+        len({one is None for one in (read.token_keys_file, read.token_issuer, read.token_audience)}) == 1,
+        "TOKEN_ISSUER",
+        "FIREWALL_TOKEN_KEYS_FILE, FIREWALL_TOKEN_ISSUER and FIREWALL_TOKEN_AUDIENCE, all three or none",
+    )
+    yield (
+        read.valkey_timeout_seconds < read.request_deadline_seconds,
+        "VALKEY_TIMEOUT_SECONDS",
+        "less than FIREWALL_REQUEST_DEADLINE_SECONDS",
+    )
+    yield (
+        read.valkey_host is not None or read.valkey_password_file is None,
+        "VALKEY_HOST",
+        "set when FIREWALL_VALKEY_PASSWORD_FILE is",
     )
     yield (
         not read.actuator_hosts or read.actuator_key_file is not None,
@@ -167,6 +172,12 @@ def _production(read: ServiceEnvironment) -> Iterator[Rule]:
     yield (
         len(read.database_password_file.reveal()) >= PRODUCTION_PASSWORD_CHARACTERS_MIN,
         "DATABASE_PASSWORD_FILE",
+        f"at least {PRODUCTION_PASSWORD_CHARACTERS_MIN} characters in production",
+    )
+    yield (
+        read.valkey_password_file is None
+        or len(read.valkey_password_file.reveal()) >= PRODUCTION_PASSWORD_CHARACTERS_MIN,
+        "VALKEY_PASSWORD_FILE",
         f"at least {PRODUCTION_PASSWORD_CHARACTERS_MIN} characters in production",
     )
     seen: dict[bytes, str] = {}

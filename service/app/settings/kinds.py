@@ -8,6 +8,7 @@ import base64
 import binascii
 import errno
 import ipaddress
+import json
 import os
 import re
 import stat
@@ -64,16 +65,16 @@ def _split_limits(value: object) -> object:
     for part in value.split(","):
         name, separator, number = part.strip().partition("=")
         if not separator or name in limits or not PRINCIPAL.fullmatch(name) or not re.fullmatch(r"[0-9]{1,7}", number):
-            raise Unfit("one of them is not a principal and its limit")
+            raise Unfit("one of them is not a principal, an equals sign and a number, or stands there twice")
         limits[name] = int(number)
     return limits
 
 
 def read_private(path: object, bytes_max: int) -> bytes:
-    """Return what stands in a file that only its owner may read; a pipe is not waited for.
+    """Read a file that only its owner may read; what waits for a writer (a pipe) is not waited for.
 
     Raises:
-        Unfit: it is not there, unreadable, open to others, blank, too long, or holds a NUL byte.
+        Unfit: it cannot be read, is open to others, or is empty or too long.
     """
     try:
         descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -94,13 +95,32 @@ def read_private(path: object, bytes_max: int) -> bytes:
         raise Unfit("the file is empty or blank")
     if len(content) > bytes_max:
         raise Unfit(f"the file is longer than {bytes_max} bytes")
-    if b"\0" in content:
-        raise Unfit("the file holds a NUL byte")
     return content
+
+
+def read_token_keys(path: object) -> bytes:
+    """Return the content of the file of token keys; `app.security.token_keys` knows what it means.
+
+    Raises:
+        Unfit: it cannot be read, is open to others, or is empty or too long.
+    """
+    return read_private(path, TOKEN_KEYS_BYTES_MAX)
+
+
+def _a_key_file(path: object) -> Path:
+    try:
+        is_object = isinstance(json.loads(read_token_keys(path)), dict)
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        is_object = False
+    if not is_object:
+        raise Unfit("the file holds no JSON object")
+    return Path(str(path))
 
 
 def _read_secret(path: object) -> Secret:
     content = read_private(path, SECRET_BYTES_MAX)
+    if b"\0" in content:
+        raise Unfit("the file holds a NUL byte")
     if "".join(filter(str.isalpha, content.decode("utf-8", "replace").lower())) in KNOWN_BAD_SECRETS:
         raise Unfit("the file holds a well-known default")
     return Secret(content)
@@ -115,11 +135,6 @@ def _read_seed(path: object) -> Secret:
     if len(seed) != SEED_BYTES:
         raise Unfit(f"the file does not hold {SEED_BYTES} bytes")
     return Secret(seed)
-
-
-def _a_key_file(path: object) -> Path:
-    read_private(path, TOKEN_KEYS_BYTES_MAX)
-    return Path(str(path))
 
 
 def _in_a_folder(path: Path) -> Path:
@@ -164,6 +179,21 @@ Origin = Annotated[
 FileInFolder = Annotated[
     Path, AfterValidator(_in_a_folder), Field(title="an absolute path in a folder that can be written to")
 ]
+TokenKeysFile = Annotated[
+    Path,
+    BeforeValidator(_a_key_file),
+    Field(title=f"a readable file with mode 0600, not empty, at most {TOKEN_KEYS_BYTES_MAX} bytes"),
+]
+Party = Annotated[
+    str, word(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}$", "the exact text that tokens say, such as an https address")
+]
+RatePerMinute = Annotated[int, whole(1, 1_000_000)]
+PrincipalLimits = Annotated[
+    dict[str, RatePerMinute],
+    NoDecode,
+    BeforeValidator(_split_limits),
+    Field(max_length=100, title="principals and requests a minute: name=250,other=1000, 1 to 1000000 each"),
+]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-\[\]]{1,253}$")]
 Names = Annotated[
     tuple[Name, ...],
@@ -182,19 +212,4 @@ Addresses = Annotated[
     NoDecode,
     BeforeValidator(_split),
     Field(min_length=1, max_length=100, title="1 to 100 IP addresses separated by commas"),
-]
-RatePerMinute = Annotated[int, whole(1, 1_000_000)]
-Limits = Annotated[
-    dict[str, RatePerMinute],
-    NoDecode,
-    BeforeValidator(_split_limits),
-    Field(max_length=100, title="principals and requests a minute: name=250,other=1000, 1 to 1000000 each"),
-]
-TokenKeysFile = Annotated[
-    Path,
-    BeforeValidator(_a_key_file),
-    Field(title=f"a readable file with mode 0600, not empty, at most {TOKEN_KEYS_BYTES_MAX} bytes"),
-]
-Party = Annotated[
-    str, word(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}$", "the exact text that tokens say, such as an https address")
 ]

@@ -108,6 +108,16 @@ class RateLimitPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPolicy:
+    """JSON Web Tokens: whose we take, and how many good signatures are remembered (FM05)."""
+
+    keys_file: Path
+    issuer: str
+    audience: str
+    entries_max: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpPolicy:
     """What the HTTP side accepts and promises."""
 
@@ -178,6 +188,8 @@ class Settings:
     database: DatabaseAddress
     database_policy: DatabasePolicy
     keys: KeyPolicy
+    tokens: TokenPolicy | None = None
+    """None: no token is good."""
     rate_limit: RateLimitPolicy = RateLimitPolicy()
     log: LogPolicy | None = None
     """None: no log is kept; its metrics say so."""

@@ -41,6 +41,7 @@ from app.settings.policies import (
     Secret,
     ServerPolicy,
     Settings,
+    TokenPolicy,
     ValkeyAddress,
     ValkeyPolicy,
     WorkerPolicy,
@@ -151,6 +152,7 @@ def load(environ: Mapping[str, str], *, resolve: Resolve = resolves) -> Settings
             stale_seconds_max=read.api_key_stale_seconds_max,
             entries_max=read.api_key_cache_entries_max,
         ),
+        tokens=_tokens(read),
         rate_limit=_rate_limit(read),
         log=_log(read),
         service_seed=read.service_key_file,
@@ -168,6 +170,17 @@ def load(environ: Mapping[str, str], *, resolve: Resolve = resolves) -> Settings
             lease_seconds=read.delivery_timeout_seconds + 2 * read.worker_deadline_seconds,
             observation_seconds=read.delivery_observation_seconds,
         ),
+    )
+
+
+def _tokens(read: ServiceEnvironment) -> TokenPolicy | None:
+    if read.token_keys_file is None or read.token_issuer is None or read.token_audience is None:
+        return None
+    return TokenPolicy(
+        keys_file=read.token_keys_file,
+        issuer=read.token_issuer,
+        audience=read.token_audience,
+        entries_max=read.token_cache_entries_max,
     )
 
 

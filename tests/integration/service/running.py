@@ -229,9 +229,16 @@ PROPOSAL: dict[str, Any] = {
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, simulates: bool = False, works: bool = False) -> AsyncIterator[Client]:
+async def serving(
+    settings: Settings,
+    *,
+    simulates: bool = False,
+    works: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> AsyncIterator[Client]:
     """Run the service until the block ends, with its sandbox (a second or so) and its worker where that is wanted."""
-    service = create_service(settings, clock=time.monotonic)
+    service = create_service(settings, clock=clock, wall=wall)
     application: Any = service.application
     transport = httpx.ASGITransport(application, client=("127.0.0.1", 50_000))
     async with AsyncExitStack() as stack:

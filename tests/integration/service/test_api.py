@@ -297,9 +297,15 @@ async def test_the_application_may_not_change_the_schema_nor_the_past(server: Se
         "DELETE FROM proposals",
         "UPDATE proposals SET principal = 'x'",
         "UPDATE api_keys SET roles = '{admin}'",
-        "INSERT INTO api_keys (id, principal, digest, roles) VALUES ('x', 'x', 'x', '{admin}')",
+        "UPDATE api_keys SET digest = '\\x00'",
+        "UPDATE api_keys SET expires_at = NULL",
+        "UPDATE api_keys SET revoked_at = NULL WHERE revoked_at IS NOT NULL",
+        "DELETE FROM api_keys",
         "UPDATE schema_versions SET checksum = 'x'",
     ]
+    revoked = server.key("viewer")
+    with server.connect() as connection:
+        connection.execute("UPDATE api_keys SET revoked_at = now() WHERE id = %s", [revoked[5:17]])
     with server.connect(APPLICATION) as connection:
         for statement in forbidden:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):

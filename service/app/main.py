@@ -141,15 +141,20 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
     made = gate(Parts(settings, database, sandbox, log_state, clock))
     background.extend(made.background)
     litestar = _litestar(settings, made.stages, checks, authenticator)
+    schema_document = reference.complete(litestar, BODIES)
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
     metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)
     metrics.LOG_UNSEQUENCED.set_function(lambda: log_state.unsequenced)
     return Service(
         application=Observed(
-            litestar, settings.http, clock=clock, new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES)
+            litestar,
+            settings.http,
+            fields=reference.fields(schema_document),
+            clock=clock,
+            new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES),
         ),
-        schema_document=reference.complete(litestar, BODIES),
+        schema_document=schema_document,
         database=database,
         sandbox=sandbox,
         readiness=readiness,

@@ -33,9 +33,11 @@ from chaos.runbook import Stage
 from chaos.scenario import Injection, Observation, Scenario
 from chaos.scenarios import SCENARIOS
 from chaos.steady_state import SteadyState
+from chaos.streams import Means
 from chaos.traffic import Traffic
 from chaos.undo_ledger import UndoFailed, UndoLedger, to_its_end
 from compose import operator, programs
+from compose.founding import EDITOR
 from compose.gate import Gate
 from compose.stack import Stack, StackSpec, default_folder
 
@@ -201,9 +203,16 @@ class Engine:
     async def _traffic(self, stack: Stack) -> AsyncIterator[Traffic]:
         """Send the background load, and tell the host of it twice a second."""
         keys = [stack.api_key("editor")]
+        means = Means(api_keys={EDITOR: keys[0]} if stack.gate is None else stack.gate.api_keys)
         async with (
             Traffic(
-                stack.address, keys, self.scenario.load, self.evidence, seed=self.plan.seed, gate=stack.gate
+                stack.address,
+                keys,
+                self.scenario.load,
+                self.evidence,
+                seed=self.plan.seed,
+                gate=stack.gate,
+                means=means,
             ) as traffic,
             asyncio.TaskGroup() as tasks,
         ):

@@ -33,6 +33,7 @@ ERRORS: Final = "errors.jsonl"
 """Bodies of answers that are no success: where the search for secrets looks."""
 SUCCESSES: Final = range(200, 300)
 _HEADERS_KEPT: Final = {"replica": "x-replica", "retry_after": "retry-after", "request": "x-request-id"}
+_FACTS_OF_BOTH_ROWS: Final = ("life", "stream")
 _ERROR_BYTES_MAX = 4096
 _ERRORS_MAX = 2000
 _LAST_SECOND = 1.0
@@ -243,7 +244,7 @@ class Exchange:
                 "type": outcome.value,
                 "kind": request.kind.value,
                 "ms": milliseconds,
-                **({"life": request.facts["life"]} if "life" in request.facts else {}),
+                **{name: request.facts[name] for name in _FACTS_OF_BOTH_ROWS if name in request.facts},
                 **completion,
             }
         )

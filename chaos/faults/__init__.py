@@ -16,6 +16,7 @@ from chaos.faults.base import FaultError, FaultFailed, FaultRefused, FaultTimedO
 from chaos.faults.packets import PacketsDropped
 from chaos.faults.postgres import PostgresPaused, PostgresStopped
 from chaos.faults.proxies import ProxyDown, ProxyLatency, SilentProxy
+from chaos.faults.traffic import OnlyTraffic
 from chaos.scenario import Fault
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "FaultRefused",
     "FaultTimedOut",
     "InvalidFault",
+    "OnlyTraffic",
     "PacketsDropped",
     "PostgresPaused",
     "PostgresStopped",
@@ -35,7 +37,8 @@ __all__ = [
 ]
 
 FaultClass = (
-    type[PacketsDropped]
+    type[OnlyTraffic]
+    | type[PacketsDropped]
     | type[PostgresPaused]
     | type[PostgresStopped]
     | type[ProxyDown]
@@ -45,6 +48,7 @@ FaultClass = (
 
 KINDS: Final[Mapping[str, FaultClass]] = MappingProxyType(
     {
+        OnlyTraffic.kind: OnlyTraffic,
         PacketsDropped.kind: PacketsDropped,
         PostgresPaused.kind: PostgresPaused,
         PostgresStopped.kind: PostgresStopped,

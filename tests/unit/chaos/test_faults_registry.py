@@ -8,6 +8,7 @@ import pytest
 from chaos.faults import (
     KINDS,
     InvalidFault,
+    OnlyTraffic,
     PacketsDropped,
     PostgresPaused,
     PostgresStopped,
@@ -27,6 +28,8 @@ EVERY_FAULT: list[Fault] = [
     PostgresStopped(mode="fast"),
     PostgresPaused(),
     PacketsDropped(ports=(15431, 15432)),
+    OnlyTraffic(),
+    OnlyTraffic(answers="2xx", per_second_min=0.5),
 ]
 
 
@@ -56,6 +59,8 @@ def test_every_kind_has_a_fault_in_this_table() -> None:
         pytest.param("proxy_latency", {"latency_ms": "5"}, "int", id="text for a number"),
         pytest.param("proxy_latency", {"latency_ms": 10**9}, "latency_ms", id="latency beyond any deadline"),
         pytest.param("postgres_stopped", {"mode": "gently"}, "mode|Invalid", id="unknown mode"),
+        pytest.param("only_traffic", {"answers": "401"}, "answers must be one of", id="a status for a class"),
+        pytest.param("only_traffic", {"per_second_min": 0}, "more than 0", id="no traffic at all"),
         pytest.param("packets_dropped", {}, "ports", id="missing parameter"),
         pytest.param("packets_dropped", {"ports": []}, "at least one", id="no port"),
         pytest.param("packets_dropped", {"ports": [80, 80]}, "each once", id="a port twice"),

@@ -202,7 +202,7 @@ class Engine:
     @contextlib.asynccontextmanager
     async def _traffic(self, stack: Stack) -> AsyncIterator[Traffic]:
         """Send the background load, and tell the host of it twice a second."""
-        keys = [stack.api_key("editor")]
+        keys = [*stack.client_keys().values()] or [stack.api_key("editor")]
         means = Means(api_keys={EDITOR: keys[0]} if stack.gate is None else stack.gate.api_keys)
         async with (
             Traffic(

@@ -36,6 +36,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`CrashLoopBackOff` between two starts."""
     wanted: bool = True
     """False: stopped on purpose, stays so."""
+    address: str = ""
+    """Where it answers, past HAProxy."""
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):

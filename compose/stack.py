@@ -79,6 +79,8 @@ class StackSpec:
     environment: str = "production"
     limits: Limits = field(default_factory=Limits)
     api_key_roles: tuple[str, ...] = ("editor",)
+    clients: int = 0
+    """So many principals more, all editors: `client-1`, ... Modes in which it matters who asks need many."""
 
 
 def default_folder() -> Path:
@@ -170,6 +172,10 @@ class Stack:
     def api_key(self, role: str = "editor") -> str:
         """Return the key of a role that the spec asked for."""
         return self._api_keys[f"harness-{role}"]
+
+    def client_keys(self) -> dict[str, str]:
+        """Return the keys of the clients that the spec asked for, by principal."""
+        return {name: self._api_keys[name] for name in _client_names(self.spec.clients)}
 
     def replica_names(self) -> tuple[str, ...]:
         """Return the replicas that the stack began with."""
@@ -285,6 +291,7 @@ class Stack:
     async def _create_api_keys(self) -> None:
         """Make all keys in one go: starting Python for each would cost more than the rest of the stack."""
         wanted: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
+        wanted.update(dict.fromkeys(_client_names(self.spec.clients), ("editor",)))
         if self._founding is not None:
             wanted.update(founding.ROLES)
         ordered = self.spec.folder / "state" / "api-keys"
@@ -401,6 +408,10 @@ class Stack:
 
     def _replica_log(self, name: str) -> Path:
         return self.spec.logs / f"{name}.log"
+
+
+def _client_names(count: int) -> list[str]:
+    return [f"client-{number}" for number in range(1, count + 1)]
 
 
 def _slot(name: str) -> int:

@@ -129,6 +129,10 @@ class Supervisor:
         """Return how the last rolling update stands."""
         return self.rolling.status if self.rolling else Rollout()
 
+    def status(self, pod: Pod) -> ReplicaStatus:
+        """Return what is known of a replica, and where it is."""
+        return msgspec.structs.replace(pod.status(), address=self._address(pod))
+
     def pod(self, name: str) -> Pod:
         """Return a replica.
 
@@ -170,9 +174,12 @@ class Supervisor:
             environment=processes.plain_environment(
                 PYTHONPATH=pod.spec.service_path or configuration.service_path, PYTHONUNBUFFERED="1", **settings
             ),
-            address=f"http://127.0.0.1:{ports.replicas[slot - 1]}",
+            address=self._address(pod),
             log=Path(configuration.logs) / f"{pod.name}.log",
         )
+
+    def _address(self, pod: Pod) -> str:
+        return f"http://127.0.0.1:{self.configuration.ports.replicas[pod.spec.slot - 1]}"
 
     def _tell_prometheus(self) -> None:
         ports = self.configuration.ports.replicas_metrics
@@ -210,7 +217,7 @@ def create_app(supervisor: Supervisor) -> Litestar:
 def _replica_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:
     @get("/replicas", sync_to_thread=False)
     def status() -> dict[str, ReplicaStatus]:
-        return {name: pod.status() for name, pod in supervisor.pods.items()}
+        return {name: supervisor.status(pod) for name, pod in supervisor.pods.items()}
 
     @put("/replicas/{name:str}")
     async def add(name: str, data: ReplicaSpec) -> None:

@@ -16,11 +16,13 @@ from chaos.faults.base import FaultError, FaultFailed, FaultRefused, FaultTimedO
 from chaos.faults.packets import PacketsDropped
 from chaos.faults.postgres import PostgresPaused, PostgresStopped
 from chaos.faults.proxies import ProxyDown, ProxyLatency, SilentProxy
+from chaos.faults.release import BreakingRelease
 from chaos.faults.traffic import OnlyTraffic
 from chaos.scenario import Fault
 
 __all__ = [
     "KINDS",
+    "BreakingRelease",
     "FaultError",
     "FaultFailed",
     "FaultRefused",
@@ -37,7 +39,8 @@ __all__ = [
 ]
 
 FaultClass = (
-    type[OnlyTraffic]
+    type[BreakingRelease]
+    | type[OnlyTraffic]
     | type[PacketsDropped]
     | type[PostgresPaused]
     | type[PostgresStopped]
@@ -48,6 +51,7 @@ FaultClass = (
 
 KINDS: Final[Mapping[str, FaultClass]] = MappingProxyType(
     {
+        BreakingRelease.kind: BreakingRelease,
         OnlyTraffic.kind: OnlyTraffic,
         PacketsDropped.kind: PacketsDropped,
         PostgresPaused.kind: PostgresPaused,

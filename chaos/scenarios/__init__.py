@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 from chaos.scenario import Scenario
-from chaos.scenarios import fm01_database_connection_failure
+from chaos.scenarios import fm01_database_connection_failure, fm12_high_error_rate_non_5xx
 
 SCENARIOS: Mapping[str, Scenario] = {
-    scenario.failure_mode: scenario for scenario in (fm01_database_connection_failure.SCENARIO,)
+    scenario.failure_mode: scenario
+    for scenario in (fm01_database_connection_failure.SCENARIO, fm12_high_error_rate_non_5xx.SCENARIO)
 }
 
 

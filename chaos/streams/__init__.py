@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from chaos.scenario import Stream
-from chaos.streams import credentials
+from chaos.streams import bodies, credentials, paths
 from chaos.streams.base import Maker, Means, Occasion
 
 __all__ = ["KINDS", "Maker", "Means", "Occasion", "UnknownStreamError", "require_known"]
@@ -18,6 +18,8 @@ __all__ = ["KINDS", "Maker", "Means", "Occasion", "UnknownStreamError", "require
 KINDS: Final[Mapping[str, Maker]] = MappingProxyType(
     {
         "invalid_key": credentials.invalid_key,
+        "misshapen_proposal": bodies.misshapen_proposal,
+        "unknown_path": paths.unknown_path,
     }
 )
 

@@ -7,6 +7,7 @@ import pytest
 
 from chaos.faults import (
     KINDS,
+    BreakingRelease,
     InvalidFault,
     OnlyTraffic,
     PacketsDropped,
@@ -28,6 +29,7 @@ EVERY_FAULT: list[Fault] = [
     PostgresStopped(mode="fast"),
     PostgresPaused(),
     PacketsDropped(ports=(15431, 15432)),
+    BreakingRelease(),
     OnlyTraffic(),
     OnlyTraffic(answers="2xx", per_second_min=0.5),
 ]

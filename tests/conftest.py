@@ -13,6 +13,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--documents", type=int, default=4_000, help="how many documents each comparison generates")
     group.addoption("--seed", type=int, default=8785, help="where their sequence starts")
     group.addoption("--lives", type=int, default=25, help="how many lives of proposals the model is compared with")
+    group.addoption("--cases", type=int, default=20_000, help="how many requests the API's description is held to")
+
+
+@pytest.fixture
+def cases(request: pytest.FixtureRequest) -> int:
+    """How many requests to make of the API."""
+    count: int = request.config.getoption("--cases")
+    return count
 
 
 @pytest.fixture

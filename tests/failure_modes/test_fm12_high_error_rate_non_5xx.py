@@ -1,4 +1,4 @@
-"""FM12, whole, against the real stack: two ways to the alert, two that only look like it, and each mitigation broken."""
+"""FM12, whole, on the real stack: two ways to the alert, two that only look like it, and each mitigation broken."""
 
 import pytest
 

@@ -14,7 +14,8 @@ KEYS = {"alice": "key of alice", **{f"client-{number}": f"key of client-{number}
 
 
 def made(kind: str, number: int, **parameters: object) -> Request:
-    occasion = Occasion(Stream("s", kind, 1.0, parameters), number, 0.0, random.Random(number), Means(api_keys=KEYS))
+    chance = random.Random(number)  # noqa: S311 - reproducible
+    occasion = Occasion(Stream("s", kind, 1.0, parameters), number, 0.0, chance, Means(api_keys=KEYS))
     return KINDS[kind](occasion)
 
 

@@ -318,8 +318,8 @@ def test_a_founding_by_the_default_policies_is_sound() -> None:
 
 GENESES: list[tuple[str, dict[str, Any], str]] = [
     ("validators who are too few", {"validators": document(validator("olga", "owner"))}, "/validators/validators"),
-    ("a root that is none", {"root": {}}, "/root/v"),
-    ("policies that are none", {"policies": {"v": 1}}, "/policies/id"),
+    ("a root that is none", {"root": {}}, "/root"),
+    ("policies that are none", {"policies": {"v": 1}}, "/policies"),
     ("no corpus", {"corpus": {}}, "/corpus"),
     (
         "proofs for another log",
@@ -331,7 +331,8 @@ GENESES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("_name", "change", "pointer"), GENESES, ids=[one[0] for one in GENESES])
 def test_a_founding_is_refused(_name: str, change: dict[str, Any], pointer: str) -> None:
-    assert pointer in {flaw.pointer for flaw in constitution.check_genesis(unsigned(**change), verify=verify)}
+    flaws = constitution.check_genesis(unsigned(**change), verify=verify)
+    assert any(flaw.pointer == pointer or flaw.pointer.startswith(f"{pointer}/") for flaw in flaws)
 
 
 GLASS: list[tuple[str, dict[str, Any], set[str]]] = [

@@ -7,6 +7,9 @@ python := ".venv/bin/python"
 bin := ".venv/bin"
 uv := ".tools/bin/uv"
 
+# Files of tests side by side, as far as the processors go; worlds are too heavy for that and count for themselves.
+side_by_side := "-n auto --maxprocesses 4 --dist loadfile"
+
 # Quick ones first: what they find is known within a minute.
 checks := "lint types layers dependencies spelling shell yaml rules unit contract repository integration harness scenarios"
 
@@ -145,7 +148,7 @@ rules *options: setup
 [group('checks')]
 [no-exit-message]
 unit *options: setup
-    @{{ python }} -m pytest tests/unit "$@"
+    @{{ python }} -m pytest {{ side_by_side }} tests/unit "$@"
 
 # Decoding, canonical form and patches against other implementations, on a million documents (or: --documents N --seed S)
 [group('checks')]
@@ -163,7 +166,7 @@ lives *options: setup
 [group('checks')]
 [no-exit-message]
 contract *options: setup
-    @{{ python }} -m pytest tests/contract "$@"
+    @{{ python }} -m pytest {{ side_by_side }} tests/contract "$@"
 
 # Write docs/openapi.json, the description of the API last released; a release does it, nothing else
 [group('machine')]
@@ -175,13 +178,13 @@ release-api: environment
 [group('checks')]
 [no-exit-message]
 repository *options: setup
-    @{{ python }} -m pytest tests/repository --ignore-glob='*/test_slo_*' "$@"
+    @{{ python }} -m pytest {{ side_by_side }} tests/repository --ignore-glob='*/test_slo_*' "$@"
 
 # Tests against real PostgreSQL, Valkey, Toxiproxy
 [group('checks')]
 [no-exit-message]
 integration *options: setup
-    @{{ python }} -m pytest tests/integration "$@"
+    @{{ python }} -m pytest {{ side_by_side }} tests/integration "$@"
 
 # Tests of the harness itself: killed in every phase, interrupted, no fault injected
 [group('checks')]

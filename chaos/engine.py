@@ -72,6 +72,7 @@ class Engine:
         self.profile = slo.profiles.load(plan.profile)
         self.expectations = slo.expectations.load(plan.failure_mode, self.profile)
         self.undo_ledger = UndoLedger(self.evidence)
+        self._recent = steady_state.recent(folder, self.expectations)
         self.runbook = runbook.load(scenario.slug)
         self._variables: Mapping[str, str] = {}  # of the runbook's steps, known once the world is up
 
@@ -136,6 +137,7 @@ class Engine:
     async def _reach_baseline(self, injection: Injection, stack: Stack) -> None:
         reached = await steady_state.wait(
             self.evidence,
+            self._recent,
             self._steady_state(stack),
             deadline_seconds=self.profile.seconds("hold_cause") + _BASELINE_SETTLING_SECONDS,
         )
@@ -177,6 +179,7 @@ class Engine:
         allowed = self.scenario.expected_alerts(injection)
         reached = await steady_state.wait(
             self.evidence,
+            self._recent,
             self._steady_state(stack, alerts_allowed=allowed.firing | allowed.co_alerts | allowed.suppressed),
             deadline_seconds=self.expectations["recover_seconds"] + _RECOVERY_MARGIN_SECONDS,
         )

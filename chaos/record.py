@@ -5,6 +5,7 @@ or torn makes the record unreadable, which is unknown and never an empty table.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -115,6 +116,11 @@ class Record:
                 told = "nothing" if announced is None else announced.data["rows"]
                 return f"the copy of {table} is not complete ({found} rows, {told} announced)"
         return None
+
+    @property
+    def begun_at(self) -> float:
+        """When the copy was begun: what was shown later may be newer than it. For ever, if nobody noted it."""
+        return next((row.t for row in self.dump if row.data.get("begun")), math.inf)
 
     def announcements(self, *tables: str) -> list[Row]:
         """Return the lines that say how many rows a table had: what to cite of an empty place."""

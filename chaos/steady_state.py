@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from chaos.evidence import EvidenceWriter, Row
@@ -95,15 +96,22 @@ def steady_from(timeline: Timeline, expected: SteadyState, *, start: float, end:
     return last if start <= last and not departures(timeline, expected, end) else None
 
 
-async def wait(writer: EvidenceWriter, expected: SteadyState, *, deadline_seconds: float) -> Observation:
+def recent(folder: Path, expectations: Mapping[str, Any]) -> Growing:
+    """Return the last seconds of a folder, as many as ``departures`` looks back on; one serves a whole scenario."""
+    seconds = SteadyState.expected(expectations, replicas=()).seconds
+    return Growing(folder, keep_seconds=seconds + 2 * _ANSWERED_WITHIN_SECONDS)
+
+
+async def wait(
+    writer: EvidenceWriter, timeline: Timeline, expected: SteadyState, *, deadline_seconds: float
+) -> Observation:
     """Wait until the seconds just recorded are steady; at the deadline, say what was still missing."""
-    timeline = Growing(writer.folder, keep_seconds=expected.seconds + 2 * _ANSWERED_WITHIN_SECONDS)
     started = writer.origin.elapsed()
     while True:
         now = writer.origin.elapsed()
         missing: tuple[str, ...] = ("not long enough yet",)
         if now - started >= expected.seconds:
-            # In a thread: the first look reads all that was recorded so far; the load generator must go on meanwhile.
+            # In a thread: the first look reads all that was recorded since the last; the load generator must go on.
             missing = await asyncio.to_thread(departures, timeline, expected, now)
             if not missing:
                 return Observation(ok=True, text=f"steady for {expected.seconds:g} s")

@@ -82,19 +82,9 @@ class Founding:
         """Signs decisions and attestations."""
         return self._key("service")
 
-    @property
-    def delivers(self) -> bool:
-        """Whether this service knows actuators yet."""
-        return self._knows("FIREWALL_ACTUATOR_HOSTS")
-
-    def _knows(self, setting: str) -> bool:
-        # While the gate is being built not every setting exists yet, and one that does not is refused.
-        settings = (self.service_path / "app" / "settings.py").read_text(encoding="utf-8")
-        return setting.removeprefix("FIREWALL_").lower() in settings
-
     def settings(self, state: Path) -> dict[str, str]:
         """Return what replicas are told: where their keys are, and never the keys; ``state`` is for the log's mark."""
-        told = {
+        return {
             "FIREWALL_LOG_KEY_FILE": str(self.file("log")),
             "FIREWALL_SERVICE_KEY_FILE": str(self.file("service")),
             "FIREWALL_ACTUATOR_KEY_FILE": str(self.file("actuator")),
@@ -102,7 +92,6 @@ class Founding:
             "FIREWALL_LOG_WATERMARK_FILE": str(state / "log-high-water-mark"),
             "FIREWALL_ACTUATOR_HOSTS": "127.0.0.1",
         }
-        return {name: value for name, value in told.items() if self._knows(name)}
 
     async def govern(self, address: str, admin_key: str, *, actuator: str | None = None) -> dict[str, Governed]:
         """Create the quiet and the moving documents; return them by name.
@@ -209,12 +198,6 @@ class Founding:
 
     def _key(self, name: str) -> SigningKey:
         return SigningKey(base64.b64decode(self.file(name).read_text()))
-
-
-def of(service_path: Path, secrets_folder: Path) -> Founding | None:
-    """Return what the stack of a service begins with; ``None``: that service has no gate."""
-    needed = (service_path / "app" / "genesis.py", service_path / "app" / "api" / "targets.py")
-    return Founding(service_path, secrets_folder) if all(one.is_file() for one in needed) else None
 
 
 def _entry(one: Validator, now: str) -> dict[str, Any]:

@@ -13,12 +13,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
 from compose import founding, marks, part, places, processes
 from compose.actuator import Actuator
+from compose.gate import Gate
 from compose.limits import ALONE, Limits
 from compose.monitoring import Alertmanager, Prometheus
 from compose.pod import BackOff
@@ -32,9 +33,6 @@ from compose.settings import REPOSITORY
 from compose.supervisor import Configuration
 from compose.valkey import Valkey
 from slo.profiles import Profile
-
-if TYPE_CHECKING:
-    from compose.gate import Gate
 
 __all__ = ["PartFailed", "Ports", "Stack", "StackSpec"]
 
@@ -127,9 +125,8 @@ class Stack:
         self._postgres: Postgres | None = None
         self._supervisor: Process | None = None
         self._api_keys: dict[str, str] = {}
-        self._founding = founding.of(spec.service_path, self.secrets_folder)
-        self.gate: Gate | None = None
-        """Who votes on what; `None`: this service has no gate yet."""
+        self._founding = founding.Founding(spec.service_path, self.secrets_folder)
+        self._gate: Gate | None = None
         self.actuator: Actuator | None = None
 
     @classmethod
@@ -163,6 +160,13 @@ class Stack:
         if self._postgres is None:
             raise PartFailed("PostgreSQL", "was not prepared")
         return self._postgres
+
+    @property
+    def gate(self) -> Gate:
+        """Who votes, on what."""
+        if self._gate is None:
+            raise PartFailed("gate", "was not opened")
+        return self._gate
 
     @property
     def supervisor_pid(self) -> int | None:
@@ -200,8 +204,7 @@ class Stack:
         self.spec.logs.mkdir(parents=True, exist_ok=True)
         self.secrets_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_secret(self.secrets_folder / "api_key_pepper", secrets.token_urlsafe(32))
-        if self._founding is not None:
-            self._founding.make_keys()
+        self._founding.make_keys()
         try:
             async with asyncio.TaskGroup() as starting:
                 for one in (self.toxiproxy, self.valkey, self.haproxy, self.prometheus, self.alertmanager):
@@ -211,16 +214,13 @@ class Stack:
                 await timed("migrations", self._migrate())
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(timed("API keys", self._create_api_keys()))
-                if self._founding is not None:
-                    starting.create_task(timed("genesis", self._install_genesis(self._founding)))
+                starting.create_task(timed("genesis", self._install_genesis()))
                 starting.create_task(timed("replicas", self._start_replicas()))
             async with asyncio.TaskGroup() as opening:
                 opening.create_task(timed("front", self._open_front()))
-                if self._founding is not None:
-                    opening.create_task(timed("actuator", self._start_actuator(self._founding)))
+                opening.create_task(timed("actuator", self._start_actuator()))
                 opening.create_task(timed("alerts", self.prometheus.load_rules(self.spec.replicas + OTHER_TARGETS)))
-            if self._founding is not None:
-                await timed("gate", self._open_gate(self._founding))
+            await timed("gate", self._open_gate())
         except BaseExceptionGroup as failed:  # not except*: what that raises comes in a group again, up to 3.11.3
             raise _first(failed) from None
 
@@ -290,10 +290,11 @@ class Stack:
 
     async def _create_api_keys(self) -> None:
         """Make all keys in one go: starting Python for each would cost more than the rest of the stack."""
-        wanted: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
-        wanted.update(dict.fromkeys(_client_names(self.spec.clients), ("editor",)))
-        if self._founding is not None:
-            wanted.update(founding.ROLES)
+        wanted: dict[str, tuple[str, ...]] = {
+            **{f"harness-{role}": (role,) for role in self.spec.api_key_roles},
+            **dict.fromkeys(_client_names(self.spec.clients), ("editor",)),
+            **founding.ROLES,
+        }
         ordered = self.spec.folder / "state" / "api-keys"
         ordered.write_text("".join(f"{name} {' '.join(roles)}\n" for name, roles in wanted.items()))
         printed = self.secrets_folder / "api-keys"  # what the job prints are the keys: no log may have them
@@ -310,26 +311,26 @@ class Stack:
     def _key_file(self, name: str) -> Path:
         return self.secrets_folder / f"api-key-{name}"
 
-    async def _install_genesis(self, first: founding.Founding) -> None:
-        bundle = first.write_genesis()
+    async def _install_genesis(self) -> None:
+        bundle = self._founding.write_genesis()
         log = self.spec.logs / "genesis.log"
         await self._job("genesis", "app.genesis", "install", str(bundle), log=log)
 
-    async def _start_actuator(self, first: founding.Founding) -> None:
+    async def _start_actuator(self) -> None:
         self.actuator = Actuator(
             self.spec.folder / "state",
             ports=self.ports,
             log=self.spec.logs / "actuator.log",
-            key_file=first.file("actuator"),
+            key_file=self._founding.file("actuator"),
             api_key_file=self._key_file(founding.ACTUATOR),
         )
         await self.actuator.start()
 
-    async def _open_gate(self, first: founding.Founding) -> None:
+    async def _open_gate(self) -> None:
         """Create the documents that are governed, now that somebody answers."""
-        actuator = self.actuator.address if self.actuator and first.delivers else None
-        created = await first.govern(self.address, self._api_keys[founding.ADMIN], actuator=actuator)
-        self.gate = first.gate(self._api_keys, created)
+        actuator = self.actuator.address if self.actuator else None
+        created = await self._founding.govern(self.address, self._api_keys[founding.ADMIN], actuator=actuator)
+        self._gate = self._founding.gate(self._api_keys, created)
 
     async def _start_replicas(self) -> None:
         for slot, name in enumerate(self.replica_names(), start=1):
@@ -402,7 +403,7 @@ class Stack:
             "FIREWALL_DATABASE_USER": APPLICATION,
             "FIREWALL_DATABASE_PASSWORD_FILE": str(self.secrets_folder / f"{APPLICATION}.password"),
             "FIREWALL_API_KEY_PEPPER_FILE": str(self.secrets_folder / "api_key_pepper"),
-            **({} if self._founding is None else self._founding.settings(self.spec.folder / "state")),
+            **self._founding.settings(self.spec.folder / "state"),
             **self._service_settings(),
         }
 

@@ -101,8 +101,6 @@ class Home:
     def hand_out(self, stack: Stack) -> None:
         """Write down what clients need to be the people of a development stack."""
         write_secret(self.headers, f"X-API-Key: {stack.api_key()}\n")
-        if stack.gate is None:
-            return
         self._people.mkdir(mode=0o700, exist_ok=True)
         for name, key in stack.gate.api_keys.items():
             write_secret(self.api_key(name), key)
@@ -239,15 +237,15 @@ async def hold(home: Home, *, profile: str, service_path: Path) -> int:
     try:
         async with Stack.start(spec, progress=progress) as stack:
             home.hand_out(stack)
-            first = stack.gate.quiet_targets[0] if stack.gate else None
+            first = stack.gate.quiet_targets[0]
             home.write(
                 msgspec.structs.replace(
                     known,
                     address=stack.address,
                     ports=ports,
-                    target=first.name if first else "",
-                    digest=first.digest if first else "",
-                    moving_target=stack.gate.moving_targets[0].name if stack.gate else "",
+                    target=first.name,
+                    digest=first.digest,
+                    moving_target=stack.gate.moving_targets[0].name,
                     service_path=str(service_path),
                 )
             )

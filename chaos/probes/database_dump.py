@@ -1,7 +1,7 @@
 """Copies what the database holds at the end of a scenario, in one snapshot: what the checks hold the history against.
 
-Writes ``database.jsonl``: ``{t, table, xmin, row: {...}}``, after each table ``{t, table, rows: n}``: an empty table
-and a missing or torn dump are different things. Binary columns stand there in PostgreSQL's hexadecimal form; ``xmin``
+Writes ``database.jsonl``: ``{t, begun: true}`` before the snapshot is taken, ``{t, table, xmin, row: {...}}``, after each
+table ``{t, table, rows: n}``: an empty table and a missing or torn dump are different things. Binary columns stand there in PostgreSQL's hexadecimal form; ``xmin``
 names the transaction that wrote the row as it is.
 """
 
@@ -50,6 +50,7 @@ async def dump_database(
 
     ``tables``: by default all that there are of ``TABLES`` and ``GATE_TABLES``.
     """
+    writer.append(DATABASE, {"begun": True})
     try:
         async with asyncio.timeout(deadline_seconds), await psycopg.AsyncConnection.connect(conninfo) as connection:
             await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)

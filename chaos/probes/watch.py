@@ -41,8 +41,7 @@ async def freeze(stack: "Stack", writer: EvidenceWriter) -> None:
     if targets.database is not None:
         await settled(targets.database)
         await dump_database(targets.database, writer)
-    if stack.gate is not None:
-        await replay(writer, service_path=stack.spec.service_path, genesis=stack.gate.genesis)
+    await replay(writer, service_path=stack.spec.service_path, genesis=stack.gate.genesis)
     await look_at_the_living(secrets_in(stack.secrets_folder), targets, writer)
     if targets.prometheus is not None:
         await export(targets.prometheus, writer, start=0.0, end=writer.origin.elapsed())

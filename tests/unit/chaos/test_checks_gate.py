@@ -54,7 +54,7 @@ def test_a_gate_that_did_nothing_is_unknown(name: str, tmp_path: Path) -> None:
     assert CHECKS[name](Governed().case(tmp_path)).verdict is Verdict.UNKNOWN
 
 
-@pytest.mark.parametrize("name", set(CHECKS) - {"I6", "I11"})
+@pytest.mark.parametrize("name", sorted(set(CHECKS) - {"I6", "I11"}))
 def test_a_torn_copy_is_unknown(name: str, tmp_path: Path) -> None:
     case = honest().case(tmp_path)
     whole = (tmp_path / "database.jsonl").read_text().splitlines(keepends=True)

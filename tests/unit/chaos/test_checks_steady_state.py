@@ -10,7 +10,7 @@ from chaos.history import HISTORY
 from chaos.probes.health import HEALTH
 from chaos.probes.metrics import METRICS
 from chaos.probes.sessions import SESSIONS
-from chaos.steady_state import SteadyState, departures, steady_from, wait
+from chaos.steady_state import SteadyState, departures, recent, steady_from, wait
 from chaos.timeline import Growing, Recorded
 from tests.unit.chaos.recording import OPEN, REPLICA_NAMES, Recording
 
@@ -139,7 +139,7 @@ async def test_waiting_ends_at_its_deadline_and_says_what_is_missing(tmp_path: P
     quick = SteadyState(replicas=("replica-1",), seconds=0.1)
 
     async with asyncio.timeout(5):
-        observation = await wait(writer, quick, deadline_seconds=0.3)
+        observation = await wait(writer, recent(tmp_path, {}), quick, deadline_seconds=0.3)
 
     assert not observation.ok
     assert "replica-1: readiness not seen" in observation.text
@@ -159,6 +159,6 @@ async def test_the_load_generator_goes_on_while_a_stretch_is_judged(
     monkeypatch.setattr("chaos.steady_state.departures", judged)
     writer = EvidenceWriter(tmp_path, Origin.now())
 
-    observation = await wait(writer, SteadyState(replicas=(), seconds=0.0), deadline_seconds=0.0)
+    observation = await wait(writer, recent(tmp_path, {}), SteadyState(replicas=(), seconds=0.0), deadline_seconds=0.0)
 
     assert observation.ok, observation.text

@@ -3,7 +3,6 @@ import itertools
 import json
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from chaos.lives.plot import APPLIED, Course, Plot, Trespass, draw
 from chaos.lives.voting import trespass, vote
 from chaos.scenario import Load
 from chaos.verifier import canonical, envelope, quorum
-from compose.founding import Founding, of
+from compose.founding import Founding
 from compose.gate import Gate, Governed
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -138,7 +137,3 @@ def test_a_genesis_bundle_is_signed_by_its_founders_over_its_canonical_bytes(fou
             payload, "application/vnd.amgf.genesis+json", signature["keyid"], base64.b64decode(signature["sig"])
         )
         assert any(sealed.is_signed_by(envelope.public_key_of(key)) for key in keys)
-
-
-def test_a_service_without_a_gate_has_nothing_founded(tmp_path: Path) -> None:
-    assert of(tmp_path, tmp_path) is None

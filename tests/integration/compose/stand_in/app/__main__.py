@@ -14,7 +14,8 @@ REPLICA = os.environ["FIREWALL_REPLICA"]  # noqa: TID251 - a stand-in has no set
 async def http(scope: Any, _: Any, send: Any) -> None:
     headers = {name.decode(): value.decode() for name, value in scope["headers"]}
     body = json.dumps({"path": scope["path"], "headers": headers, "pid": os.getpid()}).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-replica", REPLICA.encode())]})
+    status = 201 if scope["method"] == "POST" else 200
+    await send({"type": "http.response.start", "status": status, "headers": [(b"x-replica", REPLICA.encode())]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -44,7 +44,7 @@ def recombined(operation: Any, cases: Sequence[Any], count: int, chance: random.
     example = operation.definition.raw.get("requestBody", {}).get("content", {}).get("application/json", {})
     bodies = [one.body for one in cases] + [example["example"]] * (len(cases) // 2 if "example" in example else 0)
     for _ in range(count):
-        one = copy.copy(chance.choice(cases))
+        one = chance.choice(cases)
         body = chance.choice(bodies)
         parts: dict[str, Any] = {
             "path_parameters": dict(chance.choice(cases).path_parameters or {}),

@@ -1,6 +1,7 @@
 """FM12 in the service: what a refusal says, what the log keeps of it, and that no client makes a metric grow."""
 
 import asyncio
+import copy
 import io
 import json
 import random
@@ -14,9 +15,10 @@ from prometheus_client import REGISTRY
 from app import log, metrics
 from app.core.documents import strict_json
 from app.core.governed import proposal
-from app.errors import InvalidProposal
+from app.errors import InvalidProposal, MalformedBody
 from app.main import Service, create_service
 from app.settings import DatabaseAddress, Secret
+from tests.contract.cases import damaged
 from tests.integration.service.running import PROPOSAL, settings_for
 
 PATCH = PROPOSAL["patch"][0]
@@ -70,6 +72,25 @@ def test_a_missing_field_is_named(field: str) -> None:
 
 def test_a_body_that_is_no_object_is_wrong_as_a_whole() -> None:
     assert flaw_of([PROPOSAL])[:2] == ("", "wrong-type")
+
+
+def test_whatever_is_wrong_with_a_body_is_a_flaw_with_a_place_and_a_rule(documents: int, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - reproducible
+    refused = 0
+    for number in range(documents):
+        body = json.dumps(damaged(copy.deepcopy(PROPOSAL), chance)).encode()
+        if number % 4 == 0:
+            place = chance.randrange(len(body))
+            body = body[:place] + chance.randbytes(chance.randrange(4)) + body[place + chance.randrange(3) :]
+        try:
+            proposal.accept(body, strict_json.decode(body))
+        except (InvalidProposal, MalformedBody) as error:
+            refused += 1
+            (flaw,) = error.flaws
+            assert flaw.code, body
+            assert flaw.message, body
+            assert flaw.pointer == "" or flaw.pointer.startswith("/"), body
+    assert documents * 0.5 < refused < documents, "the damage is neither too great nor too small"
 
 
 @pytest.fixture

@@ -62,12 +62,12 @@ _HOLD_RELEASE = {"fast": 12.0, "documented": 510.0}
 _HOLD_QUIET = {"fast": 11.0, "documented": 620.0}
 
 # Few proposals: one in a hundred uses its key again and is refused, rightly.
-_LOAD = Load(proposals_per_second=3.0, reads_per_second=30.0, retry_share=0.15)
+_LOAD = Load(proposals_per_second=2.0, reads_per_second=20.0, retry_share=0.2)
 # What a release breaks is proposals: most of what is asked for while it is rolled out.
-_PROPOSALS = Load(proposals_per_second=20.0, reads_per_second=10.0, retry_share=0.15)
-_OLD_VERSION = Stream("old_version", "misshapen_proposal", 20.0, {"causes": ["old_version"], "clients": 40})
-_SCAN = Stream("scan", "unknown_path", 20.0)
-_EVERY_FLAW = Stream("every_flaw", "misshapen_proposal", 2.8)
+_PROPOSALS = Load(proposals_per_second=14.0, reads_per_second=8.0, retry_share=0.2)
+_OLD_VERSION = Stream("old_version", "misshapen_proposal", 12.0, {"causes": ["old_version"], "clients": 40})
+_SCAN = Stream("scan", "unknown_path", 12.0)
+_EVERY_FLAW = Stream("every_flaw", "misshapen_proposal", 1.8)
 _SILENT = ExpectedAlerts()
 
 _RELEASE = ("breaking_release",)
@@ -85,14 +85,14 @@ _INJECTIONS = (
     ),
     Injection(
         "old_version_clients",
-        OnlyTraffic(per_second_min=15.0),
+        OnlyTraffic(per_second_min=8.0),
         _HOLD,
         runbook_steps=_DIAGNOSIS,
         load=replace(_LOAD, streams=(_OLD_VERSION,)),
     ),
     Injection(
         "one_bad_client",
-        OnlyTraffic(per_second_min=15.0),
+        OnlyTraffic(per_second_min=8.0),
         _HOLD_QUIET,
         judged_by_clocks=False,
         load=replace(_LOAD, streams=(_SCAN,)),
@@ -100,7 +100,7 @@ _INJECTIONS = (
     ),
     Injection(
         "few_refusals",
-        OnlyTraffic(per_second_min=2.0),
+        OnlyTraffic(per_second_min=1.0),
         _HOLD_QUIET,
         judged_by_clocks=False,
         load=replace(_LOAD, streams=(_EVERY_FLAW,)),

@@ -41,8 +41,9 @@ def generated(operation: Any, count: int) -> list[Any]:
 
 def recombined(operation: Any, cases: Sequence[Any], count: int, chance: random.Random) -> Iterator[Any]:
     """Yield cases whose parts come from different ones, every other body with something wrong in it."""
-    example = operation.definition.raw.get("requestBody", {}).get("content", {}).get("application/json", {})
-    bodies = [one.body for one in cases] + [example["example"]] * (len(cases) // 2 if "example" in example else 0)
+    content = operation.definition.raw.get("requestBody", {}).get("content", {}).get("application/json", {})
+    examples = [content["example"]] * (len(cases) // 2) if "example" in content else []
+    bodies = [*(one.body for one in cases), *examples]
     for _ in range(count):
         one = chance.choice(cases)
         body = chance.choice(bodies)

@@ -79,7 +79,7 @@ class BreakingRelease(Recorded):
         told = ", ".join(f"{name} {'demands' if yes else 'does not demand'} {FIELD}" for name, yes in demands.items())
         if is_there:
             return Observation(ok=any(demands.values()), text=told or "no replica is ready")
-        is_back = {*demands} == {*found} == {*stack.replica_names()}
+        is_back = bool(demands) and {*found} == {*stack.replica_names()}
         return Observation(ok=is_back and not any(demands.values()), text=told or "no replica is ready")
 
 

@@ -162,6 +162,12 @@ fuzz *options: environment
 lives *options: setup
     @exec {{ python }} -m pytest tests/integration/service/test_life.py --lives=450 "$@"
 
+# The invariants' checks against a rehearsed gate: the service as it is, and every planted defect that one must refuse
+[group('checks')]
+[no-exit-message]
+rehearse *options: setup
+    @exec {{ python }} -m pytest tests/integration/invariants --defects=all "$@"
+
 # The API against its published description
 [group('checks')]
 [no-exit-message]

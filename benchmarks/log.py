@@ -1,25 +1,18 @@
-"""The log: appending does not slow down as it grows, proofs stay small, and it is replayed fast (P7)."""
+"""The log: appending does not slow down as it grows, proofs stay small; `replay` has the rest of P7."""
 
 import hashlib
 from collections.abc import Sequence
 
 from app.core.log import merkle
-from app.core.replay.standing import Obligation
-from app.core.replay.whole_log import VerifyAll, replay
-from app.ed25519 import verify
 from benchmarks.measure import Goal, Pair, Side
-from tests.unit.service.book import Book
 
 BATCH = 256
 SMALL, LARGE = 1_000, 1_000_000
-LIVES = 150
-REPLAY_MICROSECONDS_MAX = 50.0
-"""20,000 entries a second."""
 
 
 def pairs() -> list[Pair]:
     """Return the pairs of this topic."""
-    return [_append(), *_proofs(), *_replays()]
+    return [_append(), *_proofs()]
 
 
 def _append() -> Pair:
@@ -66,33 +59,3 @@ def _perfect(level: int) -> bytes:
     for _ in range(level):
         node = merkle.node_hash(node, node)
     return node
-
-
-def _replays() -> list[Pair]:
-    book = Book()
-    book.create()
-    for number in range(LIVES):
-        proposal = book.propose([{"op": "replace", "path": "/budgets/tokens_per_day", "value": number}])
-        book.carry(proposal, "robot")
-    entries = book.entries
-
-    def whole(verify_all: VerifyAll) -> bool:
-        return replay(entries, verify=verify, verify_all=verify_all).failure is None
-
-    return [
-        Pair(
-            name=f"replay of {len(entries):,} entries, every signature",
-            ours=Side("replay", lambda: whole(_all), units=len(entries)),
-            theirs=Side("without signatures of votes", lambda: whole(_none), units=len(entries)),
-            goal=Goal(microseconds_max=REPLAY_MICROSECONDS_MAX),
-            agree=lambda: whole(_all) and whole(_none),
-        ),
-    ]
-
-
-def _all(owed: Sequence[Obligation]) -> list[bool]:
-    return [verify(one.public_key, one.message, one.signature) for one in owed]
-
-
-def _none(owed: Sequence[Obligation]) -> list[bool]:
-    return [True] * len(owed)

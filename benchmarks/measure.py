@@ -9,7 +9,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 CALLS_MAX: Final = 1_000_000
@@ -27,6 +27,27 @@ class Side:
     work: Work
     units: int = 1
     """How many entries, votes, documents ... one call deals with."""
+
+    def ready(self, calls: int) -> Work:
+        """Return what makes so many calls."""
+
+        def run() -> None:
+            work = self.work
+            for _ in range(calls):
+                work()
+
+        return run
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Side):
+    """A way whose every call uses something up: `prepare` makes it, and its time is not counted."""
+
+    prepare: Callable[[int], Work] = field(kw_only=True)
+
+    def ready(self, calls: int) -> Work:
+        """Prepare so many calls; return what makes them."""
+        return self.prepare(calls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +135,9 @@ def _calls(side: Side, slice_seconds: float) -> int:
     """Return how many calls fill a slice; warms up on the way."""
     calls = 1
     while True:
+        run = side.ready(calls)
         started = time.perf_counter()
-        for _ in range(calls):
-            side.work()
+        run()
         took = time.perf_counter() - started
         if took >= slice_seconds / 2 or calls >= CALLS_MAX:
             return max(1, min(CALLS_MAX, round(calls * slice_seconds / max(took, 1e-9))))
@@ -124,10 +145,9 @@ def _calls(side: Side, slice_seconds: float) -> int:
 
 
 def _once(side: Side, calls: int, clock: Callable[[], float]) -> float:
-    work = side.work
+    run = side.ready(calls)
     started = clock()
-    for _ in range(calls):
-        work()
+    run()
     return (clock() - started) / calls / side.units * 1e6
 
 

@@ -19,9 +19,7 @@ from compose.gate import Gate, Governed
 
 # A retry comes at once (a concurrent twin), soon (an impatient client) or after the fault (a patient one).
 _RETRY_DELAYS_SECONDS = ((0.0, 0.0), (0.05, 1.0), (1.0, 12.0))
-# Of all proposals, how many have their key used again with another body: such a request must be refused with 422.
-REUSE_SHARE = 0.01
-_REUSE_DELAY_SECONDS = (1.5, 4.0)  # after the first answer, unless the service stalls
+_REUSE_DELAY_SECONDS = (0.5, 3.0)  # after the first answer, unless the service stalls
 _LIST_SHARE = 0.3  # of reads; the others get one proposal, or, where there is a gate, the head of a target
 _CURRENT_SHARE = 0.3
 _TARGETS = 200
@@ -37,7 +35,7 @@ class Arrival:
     client: int = field(compare=False)  # index of the principal, modulo the number of principals
     key: str | None = field(default=None, compare=False)
     body: bytes | None = field(default=None, compare=False)
-    of: int | None = field(default=None, compare=False)  # serial of the proposal that is repeated
+    of: int | None = field(default=None, compare=False)  # serial of the proposal that is repeated, or whose key is used
     target: str | None = field(default=None, compare=False)  # whose head is read
 
 
@@ -71,7 +69,7 @@ class _Schedule:
         while self._due:
             arrival = heapq.heappop(self._due)
             match arrival.kind:
-                case Kind.PROPOSE:
+                case Kind.PROPOSE if arrival.of is None:
                     self._plan_proposal(arrival.offset)
                     self._plan_repeats(arrival)
                 case Kind.LIST | Kind.GET | Kind.CURRENT:
@@ -103,10 +101,15 @@ class _Schedule:
         if chance.random() < self._load.retry_share:
             delay = chance.uniform(*chance.choice(_RETRY_DELAYS_SECONDS))
             self._plan(first.offset + delay, Kind.RETRY, client=first.client, key=first.key, body=first.body, of=first)
-        elif chance.random() < REUSE_SHARE:  # never both: a retry must not meet a key that means something else now
+        elif chance.random() < self._load.reuse_share:  # never both: a retry must not meet a key that means another now
             delay = chance.uniform(*_REUSE_DELAY_SECONDS)
             self._plan(
                 first.offset + delay, Kind.REUSE, client=first.client, key=first.key, body=self._body(chance), of=first
+            )
+        elif self._load.shared_key_share > 0 and chance.random() < self._load.shared_key_share:
+            delay, other = chance.uniform(*_REUSE_DELAY_SECONDS), first.client + 1
+            self._plan(
+                first.offset + delay, Kind.PROPOSE, client=other, key=first.key, body=self._body(chance), of=first
             )
 
     def _body(self, chance: random.Random) -> bytes:

@@ -12,7 +12,7 @@ row written after the answer (or after the deadline). Chapter and verse: Knossos
 | ``stream`` | both | name of the stream (``chaos.streams``) that the operation belongs to |
 | ``principal`` | invoke | who asked ("client-1"); never the API key |
 | ``key``, ``body_sha256`` | invoke, writes | Idempotency-Key; SHA-256 of the very bytes sent |
-| ``of`` | invoke | the operation that is repeated, or whose acknowledgement is read back |
+| ``of`` | invoke | the operation that is repeated, whose key is used again, or whose acknowledgement is read back |
 | ``target`` | both | whose head is read or moved |
 | ``validator``, ``decision``, ``vote`` | invoke of a vote | who says what; the envelope's digest |
 | ``why`` | invoke, ``forbidden_vote`` and streams | what is wrong with it |

@@ -116,6 +116,7 @@ class Step:
     during_expect: re.Pattern[str] | None  # while the fault lasts: any exit code, and this in the output
     file: str
     line: int
+    before: int | None = None  # of the document's steps, the one that this one is taken before: "... first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +172,17 @@ class Runbook:
 
     def at(self, stage: Stage, numbers: frozenset[int] | None = None) -> tuple[Step, ...]:
         """Return the steps a machine runs at ``stage``, in order; ``numbers`` restricts them (0 always stays)."""
-        return tuple(
+        chosen = [
             step
             for step in self.steps
             if stage in step.stages
             and step.kind is not Kind.HUMAN
             and (numbers is None or step.number in numbers or step.number == 0)
-        )
+        ]
+        for step in [one for one in chosen if one.before in {other.number for other in chosen}]:
+            chosen.remove(step)
+            chosen.insert(next(place for place, other in enumerate(chosen) if other.number == step.before), step)
+        return tuple(chosen)
 
     def localise(self, outcomes: Mapping[int, str | None]) -> str | None:
         """Return what the first fitting row of Diagnosis concludes from the steps' outcomes, or ``None``."""
@@ -348,7 +353,10 @@ def _without_secrets(output: str, environment: Mapping[str, str]) -> str:
     return output
 
 
-_DEFAULTS = {"expect-exit": "0", "claim": "", "expect": "", "during-expect": "", "stage": "", "timeout": ""}
+_DEFAULTS = {
+    **dict.fromkeys(("claim", "expect", "during-expect", "stage", "timeout", "before"), ""),
+    "expect-exit": "0",
+}
 _REQUIRED = ("step", "kind")
 
 
@@ -372,6 +380,7 @@ def _step(token: Token, path: Path, lines_before: int) -> Step:
             re.compile(attributes[key]) if attributes[key] else None for key in ("expect", "during-expect")
         )
         number, expect_exit = int(attributes["step"]), int(attributes["expect-exit"])
+        before = int(attributes["before"]) if attributes["before"] else None
     except (ValueError, re.error) as problem:
         raise InvalidRunbookError(f"{where}: {problem}") from problem
     timeout_seconds = _seconds(attributes["timeout"], where) if kind is not Kind.HUMAN else 0.0
@@ -393,6 +402,7 @@ def _step(token: Token, path: Path, lines_before: int) -> Step:
         during_expect=during_expect,
         file=path.name,
         line=line,
+        before=before,
     )
 
 

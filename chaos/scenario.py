@@ -79,6 +79,8 @@ class Load:
     proposals_per_second: float = 20.0
     reads_per_second: float = 10.0
     retry_share: float = 0.1  # of proposals sent twice under one Idempotency-Key
+    reuse_share: float = 0.01  # of the others: their key is used again with another body, which must be refused
+    shared_key_share: float = 0.0  # of those left: another principal uses the same key for a proposal of its own
     lives_per_second: float = 0.0  # whole lives of proposals, where the stack has a gate: each some fifteen requests
     streams: tuple[Stream, ...] = ()
 

@@ -109,6 +109,11 @@ class Traffic:
         """How many requests were begun until now."""
         return self._exchange.operations
 
+    @property
+    def lives_under_way(self) -> int:
+        """How many whole lives of proposals have begun and not ended."""
+        return 0 if self._lives is None else self._lives.under_way
+
     def change_load(self, load: Load) -> None:
         """Go on with another load from now; what is in flight stays, repeats still due are dropped unsent.
 

@@ -10,7 +10,8 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,6 +55,8 @@ class Launch:
     address: str
     """Of its HTTP port, for the probes."""
     log: Path
+    revision: int = 0
+    """Of the configuration that it was made from."""
 
 
 class Pod:
@@ -76,6 +79,10 @@ class Pod:
         self.last_reason = ""
         self.waiting_reason = ""
         self.wanted = True
+        self.revision = 0
+        self.last_seconds: float | None = None
+        self.log_begun: deque[int] = deque(maxlen=2)
+        """Where in its log each of its newest lives begins, in bytes."""
         self.cpu_limited = False
         self.grace_seconds = GRACE_SECONDS
         self._process: Process | None = None
@@ -98,6 +105,8 @@ class Pod:
             last_reason=self.last_reason,
             waiting_reason=self.waiting_reason,
             wanted=self.wanted,
+            revision=self.revision,
+            last_seconds=self.last_seconds,
         )
 
     def memory_bytes(self) -> int:
@@ -112,11 +121,14 @@ class Pod:
             return self.group.cpu_seconds()
         return self._cpu_seconds_before + (limits.process_cpu_seconds(self.pid) if self.pid else 0.0)
 
-    async def live(self, launch: Launch) -> None:
-        """Start it and keep it running until cancelled; then stop it in an orderly way."""
+    async def live(self, launch: Callable[[], Launch]) -> None:
+        """Start it and keep it running until cancelled; then stop it in an orderly way.
+
+        ``launch`` is asked anew for every life: what a replica is told is read when it is started.
+        """
         try:
             while True:
-                await self._one_life(launch)
+                await self._one_life(launch())
                 self.restarts += 1
                 wait = self.back_off.seconds(self._ends_in_a_row)
                 self.waiting_reason = "CrashLoopBackOff" if wait else ""
@@ -136,6 +148,8 @@ class Pod:
         began = time.monotonic()
         killed_before = self.group.oom_kills() if self.group else 0
         self.ready = self.started = False
+        self.revision = launch.revision
+        self.log_begun.append(launch.log.stat().st_size if launch.log.exists() else 0)
         try:
             self._process = self._launch(launch)
         except PartFailed as problem:
@@ -149,7 +163,8 @@ class Pod:
             self._record_end(
                 128 - code if code < 0 else code, reason="OOMKilled" if killed else "Error" if code else "Completed"
             )
-        if time.monotonic() - began >= self.back_off.reset_seconds:
+        self.last_seconds = round(time.monotonic() - began, 3)
+        if self.last_seconds >= self.back_off.reset_seconds:
             self._ends_in_a_row = 0
         self._ends_in_a_row += 1
 

@@ -38,6 +38,26 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """False: stopped on purpose, stays so."""
     address: str = ""
     """Where it answers, past HAProxy."""
+    revision: int = 0
+    """Of the configuration that its newest life was started with; see `SharedConfiguration`."""
+    last_seconds: float | None = None
+    """How long its last life lasted, from start to end."""
+
+
+class SharedConfiguration(msgspec.Struct, frozen=True, kw_only=True):
+    """What all replicas are told beside what each is told alone: a ConfigMap, read at every start of a replica."""
+
+    revision: int = 0
+    """Grows with every change."""
+    changes: dict[str, str | None] = {}
+    """By name of the setting, over what the stack began with; `None`: taken out."""
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service says of the configuration without being started: its exit code and its words."""
+
+    exit_code: int
+    output: str
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +116,22 @@ class Replicas:
     async def remove(self, name: str) -> None:
         """Stop a replica and forget it."""
         await self._ask("DELETE", f"/replicas/{name}")
+
+    async def log(self, name: str) -> str:
+        """Return what a replica wrote in its newest two lives."""
+        return (await self._ask("GET", f"/replicas/{name}/log")).decode(errors="replace")
+
+    async def configuration(self) -> SharedConfiguration:
+        """Return what was changed in the configuration since the stack began."""
+        return msgspec.json.decode(await self._ask("GET", "/configuration"), type=SharedConfiguration)
+
+    async def configure(self, changes: Mapping[str, str | None]) -> None:
+        """Put these changes in the place of all earlier ones; a replica reads them when it is started next."""
+        await self._ask("PUT", "/configuration", dict(changes))
+
+    async def try_configuration(self, changes: Mapping[str, str | None] | None = None) -> Trial:
+        """Let the service judge the configuration of a new replica, with further changes for this one time."""
+        return msgspec.json.decode(await self._ask("POST", "/configuration/trial", dict(changes or {})), type=Trial)
 
     async def rollout(
         self,

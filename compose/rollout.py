@@ -55,7 +55,10 @@ class RollingUpdate:
             await asyncio.wait([self._task])
         for name, spec in self._before.items():
             if name in self._supervisor.pods and name not in self._new:
-                continue  # never replaced
+                if not self._supervisor.pods[name].wanted:  # its removal had begun
+                    await self._supervisor.restart(name, None)
+                    await self._is_ready(name, self._order.progress_deadline_seconds)
+                continue
             if name in self._new or len(self._supervisor.pods) == SLOTS:
                 await self._remove(name if name in self._new else self._new[0])
             self._supervisor.add(name, msgspec.structs.replace(spec, slot=self._free_slot(preferred=spec.slot)))

@@ -1,8 +1,8 @@
 """Plays kubelet for the replicas, as a process of its own: `python -m compose.supervisor CONFIGURATION`.
 
 It starts, probes and restarts them, tells Prometheus which there are, and serves a control interface and the
-exporter on one loopback port. It dies with the stack, and the replicas with it. Rolling updates stand in
-`compose.rollout`.
+exporter on one loopback port. It keeps what all replicas are told, as a ConfigMap would (FM16). It dies with the stack,
+and the replicas with it. Rolling updates stand in `compose.rollout`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 import uvicorn
-from litestar import Litestar, Response, delete, get, post, put
+from litestar import Litestar, MediaType, Response, delete, get, post, put
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, NotFoundException, ValidationException
 from litestar.handlers import BaseRouteHandler
@@ -27,11 +27,24 @@ from compose.limits import Limits
 from compose.monitoring import write_targets
 from compose.pod import BackOff, Launch, Pod
 from compose.ports import SLOTS, Ports
-from compose.replicas import CONTROL_HEADER, ReplicaSpec, ReplicaStatus, RestartOrder, Rollout
+from compose.processes import Process
+from compose.replicas import (
+    CONTROL_HEADER,
+    ReplicaSpec,
+    ReplicaStatus,
+    RestartOrder,
+    Rollout,
+    SharedConfiguration,
+    Trial,
+)
 from compose.rollout import RollingUpdate, RolloutOrder
 
 LAST_GRACE_SECONDS: Final = 0.3
 """At the end of the stack nobody is served any more, so a replica's draining (2 s) is not waited for."""
+LOG_BYTES_MAX: Final = 16_384
+"""Of a replica's log, its newest part: what is shown to somebody who asks."""
+TRIAL_SECONDS: Final = 10.0
+TRIAL_BYTES_MAX: Final = 65_536
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -61,6 +74,8 @@ class Supervisor:
         self.pods: dict[str, Pod] = {}
         self.rolling: RollingUpdate | None = None
         self._lives: dict[str, asyncio.Task[None]] = {}
+        self.shared = SharedConfiguration()
+        self._trials = 0
         self._tasks: asyncio.TaskGroup | None = None
 
     @contextlib.asynccontextmanager
@@ -118,6 +133,30 @@ class Supervisor:
         self.pods.pop(name).discard()
         self._tell_prometheus()
 
+    def configure(self, changes: dict[str, str | None]) -> None:
+        """Put changes in the place of all earlier ones; they hold from each replica's next start."""
+        self.shared = SharedConfiguration(revision=self.shared.revision + 1, changes=changes)
+
+    async def try_configuration(self, changes: dict[str, str | None]) -> Trial:
+        """Let the service say what it thinks of what a new replica would be told; nothing is started."""
+        spec = ReplicaSpec(slot=SLOTS, settings={name: value for name, value in changes.items() if value is not None})
+        without = tuple(name for name, value in changes.items() if value is None)
+        self._trials += 1
+        output = self._log(f"configuration-trial-{self._trials}")
+        process = processes.launch(
+            "a trial of the configuration",
+            (sys.executable, "-m", "app.settings", "show", "--json"),
+            log=output,
+            environment=self._environment("trial", msgspec.structs.replace(spec, without=without)),
+        )
+        return await _ended_trial(process, output)
+
+    def log_of(self, name: str) -> str:
+        """Return what a replica wrote in its newest two lives: the one that ended is what is asked for."""
+        path, begun = self._log(name), self.pod(name).log_begun
+        content = path.read_bytes()[begun[0] :] if begun else b""
+        return content[-LOG_BYTES_MAX:].decode("utf-8", "replace")
+
     def roll(self, order: RolloutOrder) -> None:
         """Begin a rolling update."""
         if self._tasks is None or (self.rolling and self.rolling.status.state == "progressing"):
@@ -147,36 +186,49 @@ class Supervisor:
         if self._tasks is None:
             raise ValidationException("the supervisor is going down")
         pod.wanted = True
-        self._lives[pod.name] = self._tasks.create_task(pod.live(self._launch(pod)), name=pod.name)
+        self._lives[pod.name] = self._tasks.create_task(pod.live(lambda: self._launch(pod)), name=pod.name)
 
     async def _end(self, name: str) -> None:
-        life = self._lives.pop(name, None)
-        if life is not None:
+        life = self._lives.get(name)
+        if life is None:
+            return
+        if not life.cancelling():  # somebody may be waiting for this end already
             life.cancel()
-            await asyncio.wait([life])
+        await asyncio.wait([life])
+        if self._lives.get(name) is life:
+            del self._lives[name]
 
     def _launch(self, pod: Pod) -> Launch:
-        configuration, slot = self.configuration, pod.spec.slot
-        ports = configuration.ports
-        settings = {
-            **configuration.settings,
-            "FIREWALL_REPLICA": pod.name,
+        return Launch(
+            argv=(sys.executable, "-m", "app"),
+            environment=self._environment(pod.name, pod.spec),
+            address=self._address(pod),
+            log=self._log(pod.name),
+            revision=self.shared.revision,
+        )
+
+    def _environment(self, name: str, spec: ReplicaSpec) -> dict[str, str]:
+        """Return what a replica is told if it is started now."""
+        ports, slot = self.configuration.ports, spec.slot
+        settings: dict[str, str | None] = {
+            **self.configuration.settings,
+            "FIREWALL_REPLICA": name,
             "FIREWALL_HOST": "127.0.0.1",
             "FIREWALL_PORT": str(ports.replicas[slot - 1]),
             "FIREWALL_METRICS_PORT": str(ports.replicas_metrics[slot - 1]),
             "FIREWALL_DATABASE_PORT": str(ports.database_proxies[slot - 1]),
-            **pod.spec.settings,
+            **self.shared.changes,
+            **spec.settings,
+            **dict.fromkeys(spec.without),
         }
-        for name in pod.spec.without:
-            settings.pop(name, None)
-        return Launch(
-            argv=(sys.executable, "-m", "app"),
-            environment=processes.plain_environment(
-                PYTHONPATH=pod.spec.service_path or configuration.service_path, PYTHONUNBUFFERED="1", **settings
-            ),
-            address=self._address(pod),
-            log=Path(configuration.logs) / f"{pod.name}.log",
+        return processes.plain_environment(
+            PYTHONPATH=spec.service_path or self.configuration.service_path,
+            PYTHONUNBUFFERED="1",
+            **{setting: value for setting, value in settings.items() if value is not None},
         )
+
+    def _log(self, name: str) -> Path:
+        return Path(self.configuration.logs) / f"{name}.log"
 
     def _address(self, pod: Pod) -> str:
         return f"http://127.0.0.1:{self.configuration.ports.replicas[pod.spec.slot - 1]}"
@@ -188,6 +240,22 @@ class Supervisor:
             {name: ports[pod.spec.slot - 1] for name, pod in self.pods.items()},
             environment=self.configuration.environment,
         )
+
+
+async def _ended_trial(process: Process, output: Path) -> Trial:
+    """Wait for a trial, end one that does not end, and return what it said."""
+    try:
+        if not await process.ended(TRIAL_SECONDS):
+            raise ValidationException(f"the trial did not end within {TRIAL_SECONDS:g} s")
+    finally:
+        await process.stop()
+    return Trial(exit_code=process.exit_code or 0, output=_taken(output))
+
+
+def _taken(output: Path) -> str:
+    content = output.read_bytes()[:TRIAL_BYTES_MAX]
+    output.unlink()
+    return content.decode("utf-8", "replace")
 
 
 def create_app(supervisor: Supervisor) -> Litestar:
@@ -206,7 +274,12 @@ def create_app(supervisor: Supervisor) -> Litestar:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return Litestar(
-        route_handlers=[metrics, *_replica_routes(supervisor), *_rollout_routes(supervisor)],
+        route_handlers=[
+            metrics,
+            *_replica_routes(supervisor),
+            *_configuration_routes(supervisor),
+            *_rollout_routes(supervisor),
+        ],
         guards=[_require_control_header],
         lifespan=[supervisor.running],
         openapi_config=None,
@@ -235,7 +308,35 @@ def _replica_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:
     async def remove(name: str) -> None:
         await supervisor.remove(name)
 
-    return status, add, restart, stop, remove
+    @get("/replicas/{name:str}/log", media_type=MediaType.TEXT)
+    async def log(name: str) -> str:
+        return supervisor.log_of(name)
+
+    return status, add, restart, stop, remove, log
+
+
+def _configuration_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:
+    @get("/configuration", sync_to_thread=False)
+    def shared() -> SharedConfiguration:
+        return supervisor.shared
+
+    @put("/configuration")
+    async def configure(data: dict[str, str | None]) -> None:
+        supervisor.configure(data)
+
+    @post("/configuration/restore")
+    async def restore(data: list[str]) -> list[str]:
+        changes = supervisor.shared.changes
+        restored = sorted(changes.keys() & set(data))
+        if restored:
+            supervisor.configure({name: value for name, value in changes.items() if name not in restored})
+        return restored
+
+    @post("/configuration/trial")
+    async def try_it(data: dict[str, str | None]) -> Trial:
+        return await supervisor.try_configuration(data)
+
+    return shared, configure, restore, try_it
 
 
 def _rollout_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:

@@ -14,6 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=8785, help="where their sequence starts")
     group.addoption("--lives", type=int, default=25, help="how many lives of proposals the model is compared with")
     group.addoption("--cases", type=int, default=20_000, help="how many requests the API's description is held to")
+    group.addoption("--defects", choices=("few", "all"), default="few", help="which planted defects are rehearsed")
 
 
 @pytest.fixture

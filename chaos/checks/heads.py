@@ -18,6 +18,7 @@ APPLIED_MIN: Final = 5
 READS_MIN: Final = 50
 _SHOWN_MAX: Final = 8
 _TABLES = ("snapshots", "events", "log_entries", "targets")
+_MOVED: Final = frozenset({"applying", "applied", "rolled_back"})
 
 
 def heads_are_chains(case: Case, *, applied_min: int = APPLIED_MIN) -> Finding:
@@ -165,11 +166,7 @@ def _wrong_reads(
         of_target[str(one.answer("target"))].append(one)
     for target, looked in of_target.items():
         chain = {one.version: one for one in record.snapshots_of.get(target, ())}
-        known = _Steps.of(
-            (one.completed or 0.0, int(one.answer("version")))
-            for one in history
-            if one.outcome is Outcome.OK and one.answer("target") == target and one.answer("version") is not None
-        )
+        known = _Steps.of(_known(history, target, chain.values()))
         possible = _Steps.of(_possible(chain.values(), asked))
         for one in looked:
             why = _fault(one, chain, known, possible)
@@ -189,6 +186,18 @@ def _fault(one: Operation, chain: dict[int, Snapshot], known: _Steps, possible: 
     if version > newest:
         return f"a read showed v{version} when v{newest} was the newest that could be"
     return None
+
+
+def _known(history: Iterable[Operation], target: str, chain: Iterable[Snapshot]) -> Iterator[tuple[float, int]]:
+    """Yield from when on each version is known: read as the head, or its proposal was answered to be past its apply."""
+    made = {one.proposal: one.version for one in chain if one.proposal is not None}
+    for one in history:
+        if one.outcome is not Outcome.OK:
+            continue
+        if one.answer("target") == target and one.answer("version") is not None:
+            yield one.completed or 0.0, int(one.answer("version"))
+        elif one.proposal in made and (one.kind is Kind.APPLY or one.answer("state") in _MOVED):
+            yield one.completed or 0.0, made[one.proposal]
 
 
 def _possible(chain: Iterable[Snapshot], asked: dict[str, float]) -> Iterator[tuple[float, int]]:

@@ -1,6 +1,6 @@
 """Whether the harm was bounded: retries paced, the circuit open, refusals fast, waiting short, the pool kept."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from chaos.checks import windows
 from chaos.checks.attempts import Attempt, Schedule, disagreements, logged_attempts, proxy_of, seen_attempts
@@ -253,6 +253,46 @@ def pool_keeps_its_minimum(*, connections_min: int, within_seconds: float) -> Wi
         return (passed if took <= within_seconds else failed)(told, [after[full][0]])
 
     return judge
+
+
+def pool_fills_unasked(*, connections_min: int, within_seconds: float, in_flight_max: int) -> WindowCheck:
+    """Every replica opens its minimum of connections again by itself, while hardly anybody asks for one.
+
+    With traffic a pool grows to what is needed, whatever its minimum. Counted are sessions begun after the fault, at
+    the database; ``in_flight_max`` is how many requests at once leave the claim believable.
+    """
+
+    def judge(case: Case, window: Window) -> Finding:
+        start, end = windows.in_force(window)
+        asked = _most_in_flight(_history(case), start, end)
+        if asked > in_flight_max:
+            return unknown(f"{asked} requests at once: they need {asked} connections, whatever the minimum")
+        return each_replica(case, lambda replica: one(case, window, replica, asked))
+
+    def one(case: Case, window: Window, replica: str, asked: int) -> Finding:
+        counted = _sessions(case, windows.in_force(window), replica, begun_after=window.injected)
+        if not counted:
+            return unknown("its sessions were not counted")
+        filled = next(((row, count) for row, count in counted if count >= connections_min), None)
+        if filled is None:
+            most = max(count for _, count in counted)
+            return failed(f"{most} sessions without being asked, {connections_min} are its minimum", [counted[-1][0]])
+        after = windows.since_injected(window, filled[0].t)
+        told = f"{filled[1]} sessions after {seconds(after)}, {seconds(within_seconds)} allowed, {asked} asked at once"
+        return (passed if after <= within_seconds else failed)(told, [filled[0]])
+
+    return judge
+
+
+def _most_in_flight(history: tuple[Operation, ...], start: float, end: float) -> int:
+    """Return how many requests were under way at once, at the most, between two instants."""
+    steps = []
+    for each in history:
+        done = each.completed if each.completed is not None else end
+        if each.invoked < end and done > start:
+            steps += [(max(each.invoked, start), 1), (min(done, end), -1)]
+    at_once = accumulate(step for _, step in sorted(steps))
+    return max(at_once, default=0)
 
 
 def _history(case: Case) -> tuple[Operation, ...]:

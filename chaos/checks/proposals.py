@@ -23,6 +23,7 @@ ACKNOWLEDGED_MIN = 50
 _NOT_FOUND = 404
 _CREATED = "created"
 _MUTATION = "mutation"
+_KEY_REUSED = "idempotency-key-reused"
 _BYTEA_PREFIX = "\\x"
 
 
@@ -129,7 +130,8 @@ def no_ghost_or_altered_proposal(case: Case, *, acknowledged_min: int = ACKNOWLE
 def retries_are_idempotent(case: Case, *, repeated_min: int = 10) -> Finding:
     """I7: for one key of one principal there is at most one proposal and one answer, however often it is asked.
 
-    The same key with another body is refused and leaves nothing, unless it came first.
+    The same key with another body is refused and leaves nothing, unless it came first. What others do under the same
+    key is nothing to a principal.
     """
     books = Books.of(case)
     broken = books.unreadable()
@@ -238,6 +240,12 @@ def _faults_of_key(group: Sequence[Operation], by_digest: dict[str, list[Row]]) 
         faults.append(failed(f"key {group[0].key} was answered in different ways", _cited(answered)))
     if len({one.body_sha256 for one in answered}) > 1:
         faults.append(failed(f"key {group[0].key} was accepted with two bodies", _cited(answered)))
+    refused = [one for one in group if one.answer("code") == _KEY_REUSED]
+    if refused and len(bodies) == 1:
+        principal = group[0].principal
+        faults.append(
+            failed(f"key {group[0].key} was refused to {principal}, who used it for nothing else", _cited(refused))
+        )
     return faults
 
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from chaos.faults.base import FaultError, FaultFailed, FaultRefused, FaultTimedOut, InvalidFault
+from chaos.faults.configuration import InvalidConfiguration
 from chaos.faults.packets import PacketsDropped
-from chaos.faults.postgres import PostgresPaused, PostgresStopped
+from chaos.faults.postgres import PostgresPaused, PostgresStopped, SessionsEnded
 from chaos.faults.proxies import ProxyDown, ProxyLatency, SilentProxy
 from chaos.faults.release import BreakingRelease
 from chaos.faults.traffic import OnlyTraffic
@@ -27,6 +28,7 @@ __all__ = [
     "FaultFailed",
     "FaultRefused",
     "FaultTimedOut",
+    "InvalidConfiguration",
     "InvalidFault",
     "OnlyTraffic",
     "PacketsDropped",
@@ -34,30 +36,35 @@ __all__ = [
     "PostgresStopped",
     "ProxyDown",
     "ProxyLatency",
+    "SessionsEnded",
     "SilentProxy",
     "from_record",
 ]
 
 FaultClass = (
     type[BreakingRelease]
+    | type[InvalidConfiguration]
     | type[OnlyTraffic]
     | type[PacketsDropped]
     | type[PostgresPaused]
     | type[PostgresStopped]
     | type[ProxyDown]
     | type[ProxyLatency]
+    | type[SessionsEnded]
     | type[SilentProxy]
 )
 
 KINDS: Final[Mapping[str, FaultClass]] = MappingProxyType(
     {
         BreakingRelease.kind: BreakingRelease,
+        InvalidConfiguration.kind: InvalidConfiguration,
         OnlyTraffic.kind: OnlyTraffic,
         PacketsDropped.kind: PacketsDropped,
         PostgresPaused.kind: PostgresPaused,
         PostgresStopped.kind: PostgresStopped,
         ProxyDown.kind: ProxyDown,
         ProxyLatency.kind: ProxyLatency,
+        SessionsEnded.kind: SessionsEnded,
         SilentProxy.kind: SilentProxy,
     }
 )

@@ -1,4 +1,4 @@
-"""Faults of the database server itself: stopped, or frozen. FM01."""
+"""Faults of the database server itself: stopped, frozen, or rid of the sessions it had. FM01."""
 
 import contextlib
 import os
@@ -12,6 +12,7 @@ import psycopg
 from chaos.faults.base import FaultFailed, Recorded, look, stack_errors_as_ours, until, within
 from chaos.faults.vantage import Address, Reached, ask
 from chaos.scenario import Observation
+from compose.postgres_template import APPLICATION, MONITOR, SUPERUSER
 
 if TYPE_CHECKING:
     from compose.stack import Stack
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 INJECT_DEADLINE_SECONDS = 20.0
 LOOK_DEADLINE_SECONDS = 10.0
 UNDO_DEADLINE_SECONDS = 60.0  # crash recovery included
-_MONITOR = "firewall_monitor"
+_FRESH_SECONDS = 4.0
+_END_SESSIONS = """
+    SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity
+    WHERE usename = %s AND backend_type = 'client backend'
+"""
+_OLDEST = """
+    SELECT count(*), coalesce(extract(epoch FROM max(clock_timestamp() - backend_start)), 0)::float8
+    FROM pg_stat_activity WHERE usename = %s AND backend_type = 'client backend'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +108,48 @@ class PostgresPaused(Recorded):
         return await look("postgres_paused: is_gone", LOOK_DEADLINE_SECONDS, lambda: _has_recovered(stack))
 
 
+@dataclass(frozen=True, slots=True)
+class SessionsEnded(Recorded):
+    """Every session of the application is ended by the server, at once; new ones are welcome. An act, not a state."""
+
+    kind: ClassVar[str] = "sessions_ended"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    async def inject(self, stack: "Stack") -> None:
+        """End them, each waited for."""
+        async with within(INJECT_DEADLINE_SECONDS, "sessions_ended: inject"):
+            try:
+                connection = await psycopg.AsyncConnection.connect(
+                    stack.postgres.dsn(SUPERUSER), autocommit=True, connect_timeout=2
+                )
+                async with connection:
+                    await connection.execute(_END_SESSIONS, (int(LOOK_DEADLINE_SECONDS * 1000), APPLICATION))
+            except psycopg.Error as error:
+                raise FaultFailed(f"sessions could not be ended: {type(error).__name__}") from error
+
+    async def bites(self, stack: "Stack") -> Observation:
+        """No session of the application is older than a few seconds; ask soon after ``inject``."""
+
+        async def ended() -> Observation:
+            connection = await psycopg.AsyncConnection.connect(stack.postgres.dsn(MONITOR), connect_timeout=2)
+            async with connection:
+                count, oldest = await (await connection.execute(_OLDEST, (APPLICATION,))).fetchone() or (0, 0.0)
+            told = f"{count} sessions of {APPLICATION}, the oldest begun {oldest:.1f} s ago"
+            return Observation(ok=oldest < _FRESH_SECONDS, text=told)
+
+        return await look("sessions_ended: bites", LOOK_DEADLINE_SECONDS, ended)
+
+    async def undo(self, stack: "Stack") -> None:
+        """Take nothing back: what was ended stays ended."""
+
+    async def is_gone(self, stack: "Stack") -> Observation:
+        """The server answers our own query."""
+        return await look("sessions_ended: is_gone", LOOK_DEADLINE_SECONDS, lambda: _has_recovered(stack))
+
+
 async def _has_recovered(stack: "Stack") -> Observation:
     try:
-        connection = await psycopg.AsyncConnection.connect(stack.postgres.dsn(_MONITOR), connect_timeout=2)
+        connection = await psycopg.AsyncConnection.connect(stack.postgres.dsn(MONITOR), connect_timeout=2)
         async with connection:
             row = await (await connection.execute("SELECT pg_is_in_recovery()")).fetchone()
     except psycopg.Error as error:

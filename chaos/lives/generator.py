@@ -24,6 +24,11 @@ class Lives:
         self._number = 0
         self._under_way = 0
 
+    @property
+    def under_way(self) -> int:
+        """How many have begun and not ended."""
+        return self._under_way
+
     def close(self) -> None:
         """Begin no more, and let each life end after the step it is at."""
         self._common.closing = True

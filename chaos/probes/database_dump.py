@@ -1,8 +1,8 @@
 """Copies what the database holds at the end of a scenario, in one snapshot: what the checks hold the history against.
 
-Writes ``database.jsonl``: ``{t, begun: true}`` before the snapshot is taken, ``{t, table, xmin, row: {...}}``, after each
-table ``{t, table, rows: n}``: an empty table and a missing or torn dump are different things. Binary columns stand there in PostgreSQL's hexadecimal form; ``xmin``
-names the transaction that wrote the row as it is.
+Writes ``database.jsonl``: ``{t, begun: true}`` before the snapshot is taken, ``{t, table, xmin, row: {...}}``, after
+each table ``{t, table, rows: n}``: an empty table and a missing or torn dump are different things. Binary columns
+stand there in PostgreSQL's hexadecimal form; ``xmin`` names the transaction that wrote the row as it is.
 """
 
 import asyncio

@@ -3,11 +3,19 @@
 from collections.abc import Iterable, Mapping
 
 from chaos.scenario import Scenario
-from chaos.scenarios import fm01_database_connection_failure, fm12_high_error_rate_non_5xx
+from chaos.scenarios import (
+    fm01_database_connection_failure,
+    fm12_high_error_rate_non_5xx,
+    fm16_invalid_configuration,
+)
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.failure_mode: scenario
-    for scenario in (fm01_database_connection_failure.SCENARIO, fm12_high_error_rate_non_5xx.SCENARIO)
+    for scenario in (
+        fm01_database_connection_failure.SCENARIO,
+        fm12_high_error_rate_non_5xx.SCENARIO,
+        fm16_invalid_configuration.SCENARIO,
+    )
 }
 
 

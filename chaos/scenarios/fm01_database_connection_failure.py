@@ -7,8 +7,12 @@ Four faults that fail differently, and one too short to be a failure:
 - ``postgres_stopped``: the server dies at once and recovers from its log; long enough to show the backoff's cap;
 - ``silent_proxy``: TCP acknowledges, nothing is forwarded: only an application's own deadline sees it;
 - ``packets_dropped``: nothing is acknowledged either; established connections hang in the kernel.
+
+And one that is no failure to connect: ``sessions_ended`` takes all connections away while nobody asks for one, because
+only then a pool shows that it keeps a minimum (M2).
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +37,7 @@ from chaos.checks.mitigation import (
     attempts_follow_backoff,
     circuit_opens,
     mitigated_after,
+    pool_fills_unasked,
     pool_keeps_its_minimum,
     refusals_are_fast,
     requests_are_queued,
@@ -50,9 +55,10 @@ from chaos.checks.recovery import (
 from chaos.checks.replay import replay_gives_the_same_heads
 from chaos.checks.secrets import no_secret_anywhere
 from chaos.faults.packets import PacketsDropped
-from chaos.faults.postgres import PostgresStopped
+from chaos.faults.postgres import PostgresStopped, SessionsEnded
 from chaos.faults.proxies import ProxyDown, SilentProxy
 from chaos.scenario import Case, Check, Finding, Injection, Load, Scenario, ScenarioClocks
+from compose.stack import StackSpec
 
 _ALERT = "DatabaseConnectionDown"
 _VERIFICATION = 0  # the runbook's own section, which carries no number
@@ -62,12 +68,15 @@ _INCLUDING_RESTART = frozenset({1, 2, 3, 4, 5})
 # 1, 2, 4, 8 and once more the longest step: 23 s where that is 8, 61 s where it is 30 (its next pause ends at 91).
 _HOLD = {"fast": 10.0, "documented": 80.0}
 _HOLD_FOR_BACKOFF = {"fast": 25.0, "documented": 95.0}
+_HOLD_QUIET = {"fast": 4.0, "documented": 6.0}
 _HOLD_BRIEF = {"fast": 0.5, "documented": 0.5}
 # A life is some fifteen requests, a simulation in two processes, votes and an application.
 _LOAD = Load(proposals_per_second=10.0, reads_per_second=8.0, retry_share=0.2, lives_per_second=0.5)
+_NOBODY = Load(proposals_per_second=0.0, reads_per_second=0.0)
 _DATABASE_PORTS = (15431, 15432, 15433, 15434)  # slots 1 to 4; packets are dropped only where ports are fixed
 
 _BRIEF = ("brief_interruption",)
+_QUIET = ("sessions_ended",)
 _FAULTS = ("proxy_down", "postgres_stopped", "silent_proxy", "packets_dropped")
 _HANGING = ("silent_proxy", "packets_dropped")
 _SEEN_BY_TOXIPROXY = ("postgres_stopped", "silent_proxy")
@@ -76,6 +85,7 @@ _LONG = ("postgres_stopped",)
 
 _INJECTIONS = (
     Injection("brief_interruption", ProxyDown(), _HOLD_BRIEF, judged_by_clocks=False),
+    Injection("sessions_ended", SessionsEnded(), _HOLD_QUIET, judged_by_clocks=False, load=_NOBODY),
     Injection("proxy_down", ProxyDown(), _HOLD, runbook_steps=_DIAGNOSIS),
     Injection(
         "postgres_stopped",
@@ -89,6 +99,13 @@ _INJECTIONS = (
 )
 
 Expectations = Mapping[str, Any]
+# As many as a replica may have: half of the requests that may be under way, and its own workers, need fewer.
+_POOL_CONNECTIONS_MIN = 8
+
+
+def _with_a_larger_minimum(spec: StackSpec) -> StackSpec:
+    settings = {**spec.settings, "FIREWALL_POOL_CONNECTIONS_MIN": str(_POOL_CONNECTIONS_MIN)}
+    return dataclasses.replace(spec, settings=settings)
 
 
 def _bound(check: Callable[[Expectations], WindowCheck], only: tuple[str, ...]) -> Check:
@@ -153,10 +170,12 @@ _CHECKS: dict[str, Check] = {
     ),
     # Connection pool maintains minimum connections
     "FM01.M2": _bound(
-        lambda expected: pool_keeps_its_minimum(
-            connections_min=expected["pool_connections_min"], within_seconds=expected["recover_seconds"]
+        lambda expected: pool_fills_unasked(
+            connections_min=_POOL_CONNECTIONS_MIN + 1,  # and the one whose loss says that the database is gone
+            within_seconds=expected["recover_after_attempt_seconds"],
+            in_flight_max=_POOL_CONNECTIONS_MIN,
         ),
-        _WITHOUT_RESTART,
+        _QUIET,
     ),
     # Circuit breaker prevents cascade failures
     "FM01.M3": _bound(_circuit_breaker, _FAULTS),
@@ -205,6 +224,12 @@ _INVARIANTS: dict[str, Check] = {
         ),
         _FAULTS,
     ),
+    "the pool after the other faults": _bound(
+        lambda expected: pool_keeps_its_minimum(
+            connections_min=expected["pool_connections_min"], within_seconds=expected["recover_seconds"]
+        ),
+        _WITHOUT_RESTART,
+    ),
     "backoff of the other faults": _bound(
         lambda expected: attempts_follow_backoff(schedule_of(expected), seen_from_outside=False), _WITHOUT_RESTART
     ),
@@ -230,7 +255,7 @@ SCENARIO = Scenario(
         "FM01.D3": _FAULTS,
         "FM01.D4": _FAULTS,
         "FM01.M1": _LONG,
-        "FM01.M2": _WITHOUT_RESTART,
+        "FM01.M2": _QUIET,
         "FM01.M3": _FAULTS,
         "FM01.M4": _BRIEF,
         "FM01.R1": _WITHOUT_RESTART,
@@ -240,6 +265,7 @@ SCENARIO = Scenario(
         "FM01.R5": _LONG,
         "waiting is bounded": _FAULTS,
         "the runbook's verification": _FAULTS,
+        "the pool after the other faults": _WITHOUT_RESTART,
         "backoff of the other faults": _WITHOUT_RESTART,
     },
     clocks=ScenarioClocks(
@@ -248,6 +274,7 @@ SCENARIO = Scenario(
         recover=recovered_after,
     ),
     load=_LOAD,
+    stack=_with_a_larger_minimum,
     alert=_ALERT,
     suppressed_alerts=frozenset(
         {

@@ -1,144 +1,35 @@
-"""`python -m app`: read the settings, serve the API and the metrics in one process, stop gracefully.
+"""`python -m app`: read the settings, then serve.
 
 Exit codes (docs/adr/0006): 0 stopped as asked; 65 the database has another schema (FM03); 69 a port is taken; 78 the
-settings are not acceptable (FM16). A database that cannot be reached is no reason to exit: the service stays up, not
-ready, and keeps trying (FM01).
+settings are not acceptable (FM16).
 """
 
-import asyncio
-import contextlib
-import signal
-import socket
 import sys
-import time
-from collections.abc import Iterator
-from typing import Final
-
-import uvicorn
-import uvloop
-from litestar.types import ASGIApp
 
 from app import log, settings
-from app.api.exposition import exposition
 from app.errors import InvalidSettings
-from app.main import VERSION, Service, create_service
-from app.resilience.readiness import DRAINING
-from app.settings import ServerPolicy, Settings
-
-EXIT_SCHEMA_MISMATCH: Final = 65
-EXIT_DEPENDENCY_MISSING: Final = 69
-BACKLOG: Final = 512
-KEEP_ALIVE_SECONDS: Final = 30
-"""Longer than HAProxy keeps idle connections, so that it is never we who close one just as it is used."""
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to us: there are two of them in this process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def main() -> int:
     """Run the service; return its exit code."""
+    log.configure()
     try:
         told = settings.load(settings.process_environment())
+        log.configure(told.server.log_level)
+        # Only now, since it takes most of a start: whoever is misconfigured says so at once (FM16: fail-fast).
+        from app import serving  # noqa: PLC0415
+
+        return serving.run(told)
     except InvalidSettings as error:
-        sys.stderr.write("".join(f"{problem}\n" for problem in error.problems))
-        return settings.EXIT_INVALID_SETTINGS
-    log.configure(told.server.log_level)
-    try:
-        sockets = (_bind(told.server.host, told.server.port), _bind(told.server.host, told.server.metrics_port))
-    except OSError:
-        sys.stderr.write("a port of FIREWALL_PORT and FIREWALL_METRICS_PORT cannot be listened on\n")
-        return EXIT_DEPENDENCY_MISSING
-    return uvloop.run(serve(told, *sockets))
+        return refuse(error)
 
 
-async def serve(told: Settings, api_socket: socket.socket, metrics_socket: socket.socket) -> int:
-    """Serve until a signal comes, or the database turns out to have another schema; return the exit code."""
-    loop = asyncio.get_running_loop()
-    service = create_service(told, clock=time.monotonic)  # uvloop's own clock counts milliseconds
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with service.database, service.sandbox, service.dispatcher, asyncio.TaskGroup() as tasks:
-        await service.database.first_attempt()
-        if service.refused.is_set():
-            return _refuse(service)
-        beside = [tasks.create_task(run()) for run in (service.lag.watch, service.worker.run, *service.background)]
-        metrics_server = _server(exposition(), told.server)
-        api_server = _server(service.application, told.server)
-        measuring = tasks.create_task(metrics_server.serve(sockets=[metrics_socket]))
-        serving = tasks.create_task(api_server.serve(sockets=[api_socket]))
-        log.get().info("service_started", version=VERSION, replica=told.http.replica, port=told.server.port)
-        await _any_of(tasks, stop, service.refused)
-        if not service.refused.is_set():
-            await _drain(service, told.server, stop)
-        api_server.should_exit = True
-        await serving
-        metrics_server.should_exit = True
-        await measuring
-        for task in beside:
-            task.cancel()
-    if service.refused.is_set():
-        return _refuse(service)
-    log.get().info("service_stopped", replica=told.http.replica)
-    return 0
-
-
-def _refuse(service: Service) -> int:
-    """Say in one line why this code must not work on that database."""
-    comparison = service.schema.comparison
-    if comparison is not None:
-        sys.stderr.write(f"schema {comparison.kind}: {comparison.detail}; run python -m app.migrations.status\n")
-    return EXIT_SCHEMA_MISMATCH
-
-
-async def _any_of(tasks: asyncio.TaskGroup, *events: asyncio.Event) -> None:
-    """Return when the first of the events is set."""
-    waiting = [tasks.create_task(event.wait()) for event in events]
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-
-
-async def _drain(service: Service, policy: ServerPolicy, stop: asyncio.Event) -> None:
-    """Turn readiness red and go on serving until the proxy has noticed; a second signal cuts it short."""
-    service.readiness.object_to(DRAINING)
-    log.get().info("service_draining", drain_seconds=policy.drain_seconds)
-    stop.clear()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(policy.drain_seconds):
-            await stop.wait()
-
-
-def _server(application: ASGIApp, policy: ServerPolicy) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            application,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=max(1, round(policy.grace_seconds)),
-        )
-    )
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound but not listening: until we serve, connections are refused rather than kept waiting."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind((host, port))
-    return bound
+def refuse(error: InvalidSettings) -> int:
+    """Say every problem in a line, on stderr for people and in the log; return the exit code."""
+    for problem in error.problems:
+        log.get().error("setting_refused", setting=problem.name, problem=problem.what, accepted=problem.accepted)
+        sys.stderr.write(f"{problem}\n")
+    return settings.EXIT_INVALID_SETTINGS
 
 
 if __name__ == "__main__":

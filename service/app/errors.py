@@ -641,10 +641,22 @@ class LogLagging(FirewallError):
     retry_after_seconds = 5
 
 
-class InvalidSettings(Exception):
-    """The settings are not acceptable; one line for each problem, never a value (FM16)."""
+@dataclass(frozen=True, slots=True)
+class SettingProblem:
+    """What is wrong with one setting, in one line; never its value (FM16)."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    name: str
+    what: str
+    accepted: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.what}; accepted: {self.accepted}"
+
+
+class InvalidSettings(Exception):
+    """The settings are not acceptable; every problem with them (FM16)."""
+
+    def __init__(self, problems: Sequence[SettingProblem]) -> None:
         super().__init__(f"{len(problems)} problem(s)")
         self.problems = tuple(problems)
 

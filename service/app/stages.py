@@ -105,7 +105,8 @@ def gate(parts: Parts) -> Gate:
         "bundles": Bundles(database, attestations, parts.sandbox),
         "log": LogReading(database, parts.log),
     }
-    janitor = Janitor(database, events, documents)
+    kept = settings.worker.idempotency_kept_seconds
+    janitor = Janitor(database, events, documents, idempotency_kept_seconds=kept)
     loops = (simulating, applying, delivering, Loop("tidy", partial(_tidy, janitor)))
     worker = Worker(database, settings.worker, loops, clock=parts.clock)
     return Gate(stages=stages, worker=worker, dispatcher=dispatcher, background=[attestations.run])

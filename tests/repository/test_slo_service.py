@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.settings import _ServiceEnvironment
+from app.settings.environment import ServiceEnvironment
 from slo import expectations, profiles
 
 FM01 = expectations.load("FM01", profiles.load("documented"))
@@ -21,12 +21,12 @@ FM01 = expectations.load("FM01", profiles.load("documented"))
     ],
 )
 def test_the_services_default_is_what_fm01_is_held_to(ours: str, setting: str) -> None:
-    assert FM01[ours] == _ServiceEnvironment.model_fields[setting].default
+    assert FM01[ours] == ServiceEnvironment.model_fields[setting].default
 
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_a_profile_overrides_only_settings_that_exist(name: str) -> None:
-    prefix = _ServiceEnvironment.model_config.get("env_prefix", "")
-    settings = {f"{prefix}{field}".upper() for field in _ServiceEnvironment.model_fields}
+    prefix = ServiceEnvironment.model_config.get("env_prefix", "")
+    settings = {f"{prefix}{field}".upper() for field in ServiceEnvironment.model_fields}
 
     assert set(profiles.load(name).service) <= settings

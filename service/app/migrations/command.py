@@ -34,7 +34,7 @@ def run(work: Callable[[MigratorSettings], int]) -> int:
         return work(settings.load_migrator(settings.process_environment()))
     except InvalidSettings as error:
         for problem in error.problems:
-            complain(problem)
+            complain(str(problem))
         return settings.EXIT_INVALID_SETTINGS
     except MigrationLocked as error:
         complain(str(error))

@@ -151,6 +151,5 @@ async def approved_with_key(connection: Connection, keyid: str, *, limit: int) -
 
 
 def _from_row(row: Row) -> StoredVote:
-    names = [field.name for field in msgspec.structs.fields(StoredVote)]
-    found = StoredVote(**dict(zip(names, row, strict=True)))
+    found = StoredVote(**dict(zip(StoredVote.__struct_fields__, row, strict=True)))
     return msgspec.structs.replace(found, envelope=bytes(found.envelope))

@@ -24,8 +24,13 @@ INSERT: Final = """
         (id, kind, target, proposal_id, principal, request, state_from, state_to, epoch, at, leaf, prev, body)
     VALUES (%(id)s, %(kind)s, %(target)s, %(proposal_id)s, %(principal)s, %(request)s, %(state_from)s, %(state_to)s,
             %(epoch)s, %(at)s, %(leaf)s, %(prev)s, %(body)s)"""
-ADVANCE_PROPOSAL: Final = "UPDATE proposals SET last_leaf = %s WHERE id = %s"
-ADVANCE_TARGET: Final = "UPDATE targets SET last_leaf = %s WHERE name = %s"
+# One statement, one round trip: the event, and the head of its chain.
+INSERT_OF_PROPOSAL: Final = f"""
+    WITH written AS ({INSERT})
+    UPDATE proposals SET last_leaf = %(leaf_digest)s WHERE id = %(proposal_id)s"""  # noqa: S608 - a constant
+INSERT_OF_TARGET: Final = f"""
+    WITH written AS ({INSERT})
+    UPDATE targets SET last_leaf = %(leaf_digest)s WHERE name = %(target)s"""  # noqa: S608 - a constant
 OF_PROPOSAL: Final = """
     SELECT id, kind, at, state_from, state_to, epoch, leaf, leaf_digest, body FROM events
     WHERE proposal_id = %s ORDER BY ordinal LIMIT %s"""
@@ -59,7 +64,14 @@ class Events:
             LookupError: the proposal or target that it belongs to does not exist.
             ValueError: it is none of the known kinds.
         """
-        prev = await _last_leaf(connection, draft)
+        return await self.append_after(connection, draft, prev=await _last_leaf(connection, draft))
+
+    async def append_after(self, connection: Connection, draft: Draft, *, prev: str | None) -> Event:
+        """Write one event after the leaf `prev`, for who holds the lock of the chain's row and read the leaf from it.
+
+        Raises:
+            ValueError: it is none of the known kinds.
+        """
         at = draft.at or await clock(connection)
         return await self._write(connection, draft, at=at, prev=prev)
 
@@ -67,7 +79,7 @@ class Events:
         event_id = EventId(uuid7(int(at.timestamp() * 1000), self._random(RANDOM_BYTES)))
         event = rules.seal(draft, event_id=event_id, at=at, prev=prev, actor_key=self._actor_key)
         await connection.execute(
-            INSERT,
+            _insert(draft),
             {
                 "id": event.id,
                 "kind": draft.kind,
@@ -80,14 +92,11 @@ class Events:
                 "epoch": draft.epoch,
                 "at": event.at,
                 "leaf": event.leaf,
+                "leaf_digest": event.leaf_digest,
                 "prev": event.prev,
                 "body": event.body,
             },
         )
-        if draft.proposal_id is not None:
-            await connection.execute(ADVANCE_PROPOSAL, [event.leaf_digest, draft.proposal_id])
-        elif draft.target is not None:
-            await connection.execute(ADVANCE_TARGET, [event.leaf_digest, draft.target])
         return event
 
 
@@ -98,6 +107,12 @@ async def clock(connection: Connection) -> datetime:
         raise AssertionError("a clock always answers")
     now: datetime = row[0]
     return now
+
+
+def _insert(draft: Draft) -> str:
+    if draft.proposal_id is not None:
+        return INSERT_OF_PROPOSAL
+    return INSERT if draft.target is None else INSERT_OF_TARGET
 
 
 async def _last_leaf(connection: Connection, draft: Draft) -> str | None:

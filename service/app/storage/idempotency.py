@@ -1,4 +1,7 @@
-"""Records that make a retry safe: written in the transaction of the effect they stand for (firewall.md section 4)."""
+"""Records that make a retry safe: written in the transaction of the effect they stand for (firewall.md section 4).
+
+A record is kept for a while, a day unless told otherwise; after that its key means nothing, and may be used again.
+"""
 
 import hashlib
 from datetime import datetime
@@ -9,6 +12,7 @@ import msgspec
 from app.core.documents.identifiers import Principal
 from app.storage.connection import Connection
 
+KEPT_SECONDS: Final = 86_400.0
 BEGIN: Final = """
     SELECT pg_try_advisory_xact_lock(%(lock)s), now(), fingerprint, status, location, response
     FROM (SELECT) AS one_row LEFT JOIN idempotency_records
@@ -17,6 +21,11 @@ INSERT: Final = """
     INSERT INTO idempotency_records
         (principal, method, route, key, fingerprint, status, location, response, created_at)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+# Rows of this table are never updated, so a row stays where it was seen.
+FORGET: Final = """
+    DELETE FROM idempotency_records WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM idempotency_records WHERE created_at < now() - make_interval(secs => %s)
+        ORDER BY created_at LIMIT %s))"""
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -81,3 +90,8 @@ async def record(connection: Connection, scope: Scope, answer: Answer, *, now: d
             now,
         ],
     )
+
+
+async def forget(connection: Connection, *, kept_seconds: float, limit: int) -> int:
+    """Delete at most `limit` records that are older than that, oldest first; return how many there were."""
+    return (await connection.execute(FORGET, [kept_seconds, limit])).rowcount

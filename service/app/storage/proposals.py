@@ -28,11 +28,12 @@ COLUMNS: Final = (
     "id, principal, kind, target, base_version, base_digest, body_digest, content, proposal_digest, created_at, state,"
     " revision, epoch, tier, quorum_rule, expires_at, attempts, lease_token, lease_until, approved_at, last_leaf"
 )
-INSERT: Final = """
+INSERT: Final = f"""
     INSERT INTO proposals (id, principal, kind, target, base_version, base_digest, body, body_digest, content,
                            proposal_digest, created_at, state, tier, expires_at)
     VALUES (%(id)s, %(principal)s, %(kind)s, %(target)s, %(base_version)s, %(base_digest)s, %(body)s, %(body_digest)s,
-            %(content)s, %(proposal_digest)s, %(created_at)s, %(state)s, %(tier)s, %(expires_at)s)"""
+            %(content)s, %(proposal_digest)s, %(created_at)s, %(state)s, %(tier)s, %(expires_at)s)
+    RETURNING {COLUMNS}"""  # noqa: S608 - a constant
 GET: Final = f"SELECT {COLUMNS} FROM proposals WHERE id = %s"  # noqa: S608 - a constant
 LOCK: Final = GET + " FOR UPDATE"
 LOCK_OPEN: Final = f"""
@@ -123,7 +124,11 @@ async def insert(
     Raises:
         psycopg.errors.UniqueViolation: `proposals_one_open`: an equal one is open for this target.
     """
-    await connection.execute(INSERT, {**msgspec.structs.asdict(new), "state": State.PENDING})
+    cursor = await connection.execute(INSERT, {**msgspec.structs.asdict(new), "state": State.PENDING})
+    row = await cursor.fetchone()
+    if row is None:
+        raise AssertionError("what is inserted is returned")
+    stored = from_row(row)
     draft = Draft(
         kind="proposal-created",
         principal=new.principal,
@@ -134,11 +139,8 @@ async def insert(
         at=new.created_at,
         request=request,
     )
-    await events.append(connection, draft)
-    stored = await get(connection, new.id)
-    if stored is None:
-        raise AssertionError("what was just inserted is there")
-    return stored
+    event = await events.append_after(connection, draft, prev=stored.last_leaf)
+    return msgspec.structs.replace(stored, last_leaf=event.leaf_digest)
 
 
 async def move(connection: Connection, events: Events, step: Step) -> Moved:
@@ -179,7 +181,7 @@ async def move(connection: Connection, events: Events, step: Step) -> Moved:
         at=step.at,
         request=step.request,
     )
-    event = await events.append(connection, draft)
+    event = await events.append_after(connection, draft, prev=proposal.last_leaf)
     return Moved(msgspec.structs.replace(proposal, last_leaf=event.leaf_digest), event)
 
 

@@ -1,4 +1,4 @@
-"""What follows from time and from changed rules, whoever is awake (transitions 3, 4, 9, 10 and 13).
+"""What follows from time and from changed rules, whoever is awake (transitions 3, 4, 9, 10 and 13), and old records.
 
 Every replica runs one; an advisory lock lets one at a time do each step, and the row's lock decides again whether the
 step is still due, so running it twice or never on one replica changes nothing. Apply does not rely on it: it checks
@@ -16,7 +16,7 @@ from app.core.log.events import SERVICE
 from app.core.simulation import engine
 from app.errors import BallotSuperseded, NotFounded
 from app.resilience.deadline import Deadline
-from app.storage import governance, proposals, simulations
+from app.storage import governance, idempotency, proposals, simulations
 from app.storage.connection import Connection
 from app.storage.database import Database
 from app.storage.events import Events, clock
@@ -27,6 +27,8 @@ from app.workflow.simulation import return_or_fail
 
 BATCH: Final = 50
 """Steps of one kind in one pass; what is left waits for the next."""
+FORGOTTEN_AT_ONCE_MAX: Final = 1_000
+"""Idempotency records in one pass: as many as a replica is to take in within a second."""
 LOCK_KEY: Final = 0x616D67660002
 
 TRY: Final = "SELECT pg_try_advisory_xact_lock(%s)"
@@ -60,14 +62,22 @@ FIRST: Final = UUID(int=0)
 class Janitor:
     """Takes the steps that nobody asks for."""
 
-    def __init__(self, database: Database, events: Events, documents: Documents) -> None:
+    def __init__(
+        self,
+        database: Database,
+        events: Events,
+        documents: Documents,
+        *,
+        idempotency_kept_seconds: float = idempotency.KEPT_SECONDS,
+    ) -> None:
         self._database = database
+        self._idempotency_kept_seconds = idempotency_kept_seconds
         self._events = events
         self._documents = documents
         self._after: dict[str, UUID] = {}
 
     async def once(self, *, deadline: Deadline) -> int:
-        """Do what is due, at most `BATCH` steps of each kind; return how many were taken.
+        """Do what is due, at most `BATCH` steps of each kind; return how many were taken and records forgotten.
 
         Raises:
             DatabaseUnavailable, QueryTimeout, OutcomeUnknown: the rest stays due.
@@ -84,7 +94,10 @@ class Janitor:
                 if await self._perform(proposal_id, duty, deadline):
                     taken += 1
                     log.get().info("janitor_step", step=name, proposal=str(proposal_id))
-        return taken
+        forgotten = await self._database.transact("janitor_forget", self._forget, deadline=deadline)
+        if forgotten:
+            log.get().info("idempotency_records_forgotten", records=forgotten)
+        return taken + forgotten
 
     async def _due(self, name: str, query: str, deadline: Deadline) -> Sequence[ProposalId]:
         """Return the next batch; after the last one it starts again from the first."""
@@ -104,9 +117,8 @@ class Janitor:
 
     async def _perform(self, proposal_id: ProposalId, duty: Duty, deadline: Deadline) -> bool:
         async def work(connection: Connection) -> bool:
-            row = await (await connection.execute(TRY, [LOCK_KEY])).fetchone()
-            if row is None or not row[0]:
-                return False  # Another replica is at it.
+            if not await _is_alone(connection):
+                return False
             await governance.lock_pins(connection)
             proposal = await proposals.lock(connection, proposal_id)
             return proposal is not None and await duty(connection, proposal)
@@ -115,6 +127,13 @@ class Janitor:
             return await self._database.transact("janitor_step", work, deadline=deadline)
         except NotFounded:
             return False
+
+    async def _forget(self, connection: Connection) -> int:
+        if not await _is_alone(connection):
+            return 0
+        return await idempotency.forget(
+            connection, kept_seconds=self._idempotency_kept_seconds, limit=FORGOTTEN_AT_ONCE_MAX
+        )
 
     async def _expire(self, connection: Connection, proposal: StoredProposal) -> bool:
         now = await clock(connection)
@@ -168,3 +187,9 @@ class Janitor:
             changes=changes,
         )
         await proposals.move(connection, self._events, step)
+
+
+async def _is_alone(connection: Connection) -> bool:
+    """Take the lock until the transaction ends; False if another replica is at it."""
+    row = await (await connection.execute(TRY, [LOCK_KEY])).fetchone()
+    return row is not None and bool(row[0])

@@ -246,7 +246,7 @@ class Votes:
             epoch=proposal.epoch,
             at=at,
         )
-        await self._events.append(connection, draft)
+        await self._events.append_after(connection, draft, prev=proposal.last_leaf)
 
     def _to_store(self, vote: VerifiedVote, envelope: Envelope, proposal_id: ProposalId, *, at: datetime) -> StoredVote:
         return StoredVote(

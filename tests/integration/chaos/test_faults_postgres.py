@@ -5,9 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import psycopg
 import pytest
 
-from chaos.faults import FaultFailed, PostgresPaused, PostgresStopped, from_record
+from chaos.faults import FaultFailed, PostgresPaused, PostgresStopped, SessionsEnded, from_record
 from chaos.scenario import Fault
 from compose import postgres
 from compose.ports import Ports
@@ -79,3 +80,25 @@ async def test_a_stopped_server_cannot_be_paused_and_needs_no_thaw(stack: "Stack
     await PostgresPaused().undo(stack)
 
     assert not (await PostgresPaused().is_gone(stack)).ok
+
+
+async def test_sessions_are_ended_at_once_and_new_ones_are_welcome(stack: "Stack") -> None:
+    fault = from_record("sessions_ended", SessionsEnded().parameters())
+    async with await psycopg.AsyncConnection.connect(stack.postgres.dsn(), autocommit=True) as before:
+        await fault.inject(stack)
+        await fault.inject(stack)
+
+        with pytest.raises(psycopg.OperationalError):
+            await before.execute("SELECT 1")
+    bitten = await fault.bites(stack)
+    assert bitten.ok, bitten.text
+    assert (await fault.is_gone(stack)).ok
+    await fault.undo(stack)
+    async with await psycopg.AsyncConnection.connect(stack.postgres.dsn()) as after:
+        await after.execute("SELECT 1")
+
+
+async def test_an_old_session_is_no_bite(stack: "Stack", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chaos.faults.postgres._FRESH_SECONDS", 0.0)
+    async with await psycopg.AsyncConnection.connect(stack.postgres.dsn()):
+        assert not (await SessionsEnded().bites(stack)).ok

@@ -11,7 +11,8 @@ import json
 import secrets
 import shutil
 import sys
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,21 +48,35 @@ SERVICE: Final = REPOSITORY / "service"
 REPLICAS: Final = ("replica-1", "replica-2")
 JOB_SECONDS: Final = 30.0
 READY_SECONDS: Final = 20.0
-LIVES_SECONDS: Final = 6.0
+LIVES_BEGIN_SECONDS: Final = 3.0
+LIVES_END_SECONDS: Final = 8.0
+"""At most: a time-lock of two seconds is waited for, on a busy machine also the ordinary steps."""
+SETTLED_SECONDS: Final = 3.0
+WITNESS_SECONDS: Final = 0.5
 # As much as two cores carry beside a second rehearsal, for as many different things as can be in so little time.
-LOAD: Final = Load(proposals_per_second=6, reads_per_second=20, retry_share=0.4, lives_per_second=6)
+LOAD: Final = Load(
+    proposals_per_second=7,
+    reads_per_second=25,
+    retry_share=0.5,
+    reuse_share=0.6,
+    shared_key_share=1.0,
+    lives_per_second=12,
+)
+READS: Final = Load(proposals_per_second=0, reads_per_second=25)
+SEED: Final = 19184
+"""With it the lives that begin in that time are of every kind; ``test_rehearsal.py`` holds it to that."""
 CHECKS: Final[Mapping[str, Check]] = {
     "I1": partial(proposals.no_acknowledged_proposal_lost, acknowledged_min=20),
     "I2": partial(proposals.no_ghost_or_altered_proposal, acknowledged_min=20),
-    "I3": nothing_applied_without_a_quorum,
-    "I4": one_vote_a_voter,
-    "I5": heads_are_chains,
-    "I6": partial(head_reads_never_go_back, reads_min=20),
+    "I3": partial(nothing_applied_without_a_quorum, applied_min=10),
+    "I4": partial(one_vote_a_voter, votes_min=25, refused_min=10),
+    "I5": partial(heads_are_chains, applied_min=10),
+    "I6": partial(head_reads_never_go_back, reads_min=40),
     "I7": partial(proposals.retries_are_idempotent, repeated_min=5),
     "I8": log_is_append_only,
     "I9": partial(every_effect_is_logged, effects_min=30),
     "I10": fails_closed(),
-    "I11": roll_backs_restore,
+    "I11": partial(roll_backs_restore, roll_backs_min=2),
     "I12": replay_gives_the_same_heads,
     "I15": no_secret_anywhere,
 }
@@ -84,7 +99,10 @@ class Stage:
             await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'founded'")
             await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE founded')
             await connection.execute(f'GRANT CONNECT ON DATABASE "{name}" TO {APPLICATION}')  # no copy has its grants
-            yield self.postgres.dsn(SUPERUSER).replace(f"dbname={DATABASE}", f"dbname={name}")
+            try:
+                yield self.postgres.dsn(SUPERUSER).replace(f"dbname={DATABASE}", f"dbname={name}")
+            finally:
+                await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @contextlib.asynccontextmanager
@@ -115,20 +133,18 @@ async def stage(folder: Path, service: Path = SERVICE) -> AsyncIterator[Stage]:
 
 
 async def rehearse(
-    on: Stage, name: str, service: Path = SERVICE, *, seed: int = 1, sql: str = ""
-) -> dict[str, Finding]:
+    on: Stage, name: str, service: Path = SERVICE, *, sql: str = "", judged: Collection[str] = tuple(CHECKS)
+) -> Mapping[str, Finding]:
     """Run one rehearsal of a copy of the service and return what each check found.
 
     ``sql``: run by the owner before anything else: takes away a second net that would hide the planted defect.
+    ``judged``: the invariants to judge; what no other needs is not done for them.
     """
-    folder = on.folder / name
+    folder, database = on.folder / name, name.lower()
     writer = EvidenceWriter(folder, Origin.now())
     ports = Ports.free()
-    haproxy = HAProxy(
-        folder / "haproxy", ports=ports, log=folder / "logs" / "haproxy.log", request_deadline_seconds=3.0
-    )
     _write_environment(folder, writer.origin, on.gate)
-    async with on.database(name) as conninfo:
+    async with on.database(database) as conninfo, _haproxy(ports, folder / "logs" / "haproxy.log") as proxy:
         if sql:
             async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
                 await connection.execute(sql.encode())
@@ -141,35 +157,47 @@ async def rehearse(
             has_log=True,
         )
         shutil.copyfile(_watermark(on.folder), _watermark(folder))
-        async with _replicas(folder, on.postgres, on.founded, ports, database=name, service=service), _serving(haproxy):
+        async with _replicas(folder, on.postgres, on.founded, ports, database=database, service=service):
+            await _direct_to_replicas(proxy)
             async with asyncio.TaskGroup() as tasks:
-                witness = tasks.create_task(watch_checkpoints(targets, writer))
+                witness = tasks.create_task(watch_checkpoints(targets, writer, period_seconds=WITNESS_SECONDS))
                 keys = [on.gate.api_keys[one] for one in ("ann", "ben", "cleo")]
-                async with Traffic(haproxy.address, keys, LOAD, writer, seed=seed, gate=on.gate) as traffic:
-                    await asyncio.sleep(LIVES_SECONDS)
+                async with Traffic(proxy.address, keys, LOAD, writer, seed=SEED, gate=on.gate) as traffic:
+                    await asyncio.sleep(LIVES_BEGIN_SECONDS)
+                    traffic.change_load(READS)
+                    await processes.eventually(lambda: not traffic.lives_under_way, deadline_seconds=LIVES_END_SECONDS)
                     await traffic.drain()
-                await settled(conninfo)
-                await asyncio.sleep(1.2)  # the witness sees the last checkpoint
+                await settled(conninfo, within_seconds=SETTLED_SECONDS)
                 witness.cancel()
             canaries = secrets_in(on.folder / "secrets")
-            await look_at_the_living(canaries, targets, writer)
+            if "I15" in judged:
+                await look_at_the_living(canaries, targets, writer)
             await dump_database(conninfo, writer)
-        await replay(writer, service_path=service, genesis=on.gate.genesis)
-        await look_at_the_evidence(canaries, writer)
+        if "I12" in judged:
+            await replay(writer, service_path=service, genesis=on.gate.genesis)
+        if "I15" in judged:
+            await look_at_the_evidence(canaries, writer)
         writer.close()
     case = Case(Evidence(folder), (), {})
-    return {invariant: check(case) for invariant, check in CHECKS.items()}
+    return {invariant: CHECKS[invariant](case) for invariant in judged}
 
 
 @contextlib.asynccontextmanager
-async def _serving(haproxy: HAProxy) -> AsyncIterator[None]:
-    await haproxy.start()
-    try:
-        for name in REPLICAS:
-            await haproxy.command(f"set server firewall/{name} health up")
-        yield
-    finally:
-        await haproxy.stop(deadline_seconds=1.0)
+async def _haproxy(ports: Ports, log: Path) -> AsyncIterator[HAProxy]:
+    """Run the proxy in front, in a folder of a short name: it has a socket there, whose path may not be long."""
+    with tempfile.TemporaryDirectory(prefix="rehearsal-") as short:
+        haproxy = HAProxy(Path(short), ports=ports, log=log, request_deadline_seconds=3.0)
+        await haproxy.start()
+        try:
+            yield haproxy
+        finally:
+            await haproxy.stop(deadline_seconds=1.0)
+
+
+async def _direct_to_replicas(haproxy: HAProxy) -> None:
+    """Let it send requests at once, without waiting for its own looks at the replicas' health."""
+    for name in REPLICAS:
+        await haproxy.command(f"set server firewall/{name} health up")
 
 
 @contextlib.asynccontextmanager
@@ -254,7 +282,6 @@ async def _api_keys(server: Postgres, founded: founding.Founding, folder: Path) 
 
 
 def _write_environment(folder: Path, origin: Origin, gate: Gate) -> None:
-
     folder.mkdir(parents=True, exist_ok=True)
     environment = {
         "origin_monotonic_ns": origin.monotonic_ns,

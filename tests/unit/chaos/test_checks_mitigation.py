@@ -11,6 +11,7 @@ from chaos.checks.mitigation import (
     attempts_follow_backoff,
     circuit_opens,
     mitigated_after,
+    pool_fills_unasked,
     pool_keeps_its_minimum,
     refusals_are_fast,
     requests_are_queued,
@@ -343,3 +344,52 @@ def test_sessions_that_a_fault_left_behind_neither_count_nor_are_they_lost(tmp_p
 
     assert finding.verdict is Verdict.PASS, finding.reason
     assert "2.8" in finding.reason
+
+
+UNASKED = pool_fills_unasked(connections_min=5, within_seconds=3, in_flight_max=2)
+
+
+def test_a_pool_that_fills_while_nobody_asks_keeps_a_minimum(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    looked_at(recording)
+    recording.sessions(9, 12, 5)  # the old ones, which do not count
+    recording.sessions(12.01, 20, 5)
+    recording.operation(13, ms=20)
+
+    finding = UNASKED(recording.case(), WINDOW)
+
+    assert finding.verdict is Verdict.PASS, finding.reason
+    assert "1 asked at once" in finding.reason
+
+
+@pytest.mark.parametrize(
+    ("begun", "count", "reason"),
+    [
+        pytest.param(12.01, 4, "4 sessions without being asked, 5 are its minimum", id="only what was needed"),
+        pytest.param(14.01, 5, "3.00 s allowed", id="too late"),
+    ],
+)
+def test_a_pool_that_fills_late_or_by_demand_is_refused(begun: float, count: int, reason: str, tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    looked_at(recording)
+    recording.sessions(9, 10, 5)
+    recording.sessions(begun, 20, count)
+
+    finding = UNASKED(recording.case(), WINDOW)
+
+    assert finding.verdict is Verdict.FAIL, finding.reason
+    assert reason in finding.reason
+
+
+def test_a_pool_that_was_asked_or_not_looked_at_says_nothing_of_a_minimum(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    assert UNASKED(recording.case(), WINDOW).verdict is Verdict.UNKNOWN
+
+    recording.sessions(12.01, 20, 9)
+    for each in range(3):
+        recording.operation(13 + each / 100, ms=500)
+
+    finding = UNASKED(recording.case(), WINDOW)
+
+    assert finding.verdict is Verdict.UNKNOWN
+    assert "3 requests at once" in finding.reason

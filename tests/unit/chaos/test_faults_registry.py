@@ -8,6 +8,7 @@ import pytest
 from chaos.faults import (
     KINDS,
     BreakingRelease,
+    InvalidConfiguration,
     InvalidFault,
     OnlyTraffic,
     PacketsDropped,
@@ -15,6 +16,7 @@ from chaos.faults import (
     PostgresStopped,
     ProxyDown,
     ProxyLatency,
+    SessionsEnded,
     SilentProxy,
     from_record,
 )
@@ -28,10 +30,13 @@ EVERY_FAULT: list[Fault] = [
     PostgresStopped(),
     PostgresStopped(mode="fast"),
     PostgresPaused(),
+    SessionsEnded(),
     PacketsDropped(ports=(15431, 15432)),
     BreakingRelease(),
     OnlyTraffic(),
     OnlyTraffic(answers="2xx", per_second_min=0.5),
+    InvalidConfiguration(values={"FIREWALL_PORT": "x"}),
+    InvalidConfiguration(missing=("FIREWALL_DATABASE_HOST",), secrets={"FIREWALL_API_KEY_PEPPER_FILE": " "}),
 ]
 
 
@@ -66,6 +71,14 @@ def test_every_kind_has_a_fault_in_this_table() -> None:
         pytest.param("packets_dropped", {}, "ports", id="missing parameter"),
         pytest.param("packets_dropped", {"ports": []}, "at least one", id="no port"),
         pytest.param("packets_dropped", {"ports": [80, 80]}, "each once", id="a port twice"),
+        pytest.param("invalid_configuration", {}, "at least one", id="nothing wrong"),
+        pytest.param("invalid_configuration", {"values": {"PATH": "x"}}, "not a setting", id="somebody else's name"),
+        pytest.param(
+            "invalid_configuration",
+            {"values": {"FIREWALL_PORT": "x"}, "missing": ["FIREWALL_PORT"]},
+            "each in one way",
+            id="changed and left out",
+        ),
         pytest.param("packets_dropped", {"ports": [70000]}, "not a port", id="not a port"),
     ],
 )

@@ -77,6 +77,17 @@ def test_a_runbook_without_front_matter_is_refused() -> None:
         runbook.parse("# Title\n", Path("fm00.md"))
 
 
+def test_a_step_that_comes_first_is_taken_before_the_one_it_names_although_it_stands_behind_it() -> None:
+    blocks = "".join(
+        f"```bash step={number} claim=FM01.R{number} kind=check stage=after timeout=10s{more}\necho {number}\n```\n\n"
+        for number, more in ((1, ""), (2, ""), (3, " before=2"), (3, " before=2"), (4, ""))
+    )
+    read = runbook.parse(FRONT + blocks, Path("fm00.md"))
+
+    assert [step.number for step in read.at(Stage.AFTER)] == [1, 3, 3, 2, 4]
+    assert [step.number for step in read.at(Stage.AFTER, frozenset({3, 4}))] == [3, 3, 4]
+
+
 def test_the_first_fitting_row_of_the_diagnosis_counts() -> None:
     table = (
         "| Step 2 | Step 3 | The fault is |\n|---|---|---|\n| down | any | A |\n| up | closed | B |\n| up | any | C |\n"

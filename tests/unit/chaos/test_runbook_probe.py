@@ -1,6 +1,7 @@
 """What the runbooks look with, against real sockets."""
 
 import http.server
+import json
 import socket
 import subprocess
 import sys
@@ -140,3 +141,70 @@ def test_a_document_is_posted_with_its_header(address: str) -> None:
     said = probe("http", "--post", "{}", "--header", "X-Name: value", "--show", "x-replica", f"{address}/x")
 
     assert said == (0, "HTTP 201\nx-replica: replica-1\n{}value\n")
+
+
+STATES = {
+    "replica-1": {"wanted": True, "ready": True, "restarts": 0, "last_exit_code": None},
+    "replica-2": {"wanted": False, "ready": False, "restarts": 0, "last_exit_code": 0},
+    "replica-3": {"wanted": True, "ready": False, "restarts": 3, "last_exit_code": 78},
+}
+LOG = """{"event":"setting_refused","setting":"FIREWALL_PORT","accepted":"x; accepted: y"}
+FIREWALL_PORT: not acceptable; accepted: a whole number from 1 to 65535
+FIREWALL_PROT: unknown; accepted: a name from service/README.md, perhaps FIREWALL_PORT
+something else
+FIREWALL_PORT: not acceptable; accepted: a whole number from 1 to 65535
+"""
+
+
+class _Control(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self._answer(json.dumps(STATES) if self.path == "/replicas" else LOG)
+
+    def do_POST(self) -> None:
+        changes = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        is_good = changes == {"FIREWALL_PORT": "8000"}
+        self._answer(json.dumps({"exit_code": 0 if is_good else 78, "output": "{}" if is_good else LOG}))
+
+    def _answer(self, body: str) -> None:
+        self.send_response(200 if self.headers["X-Stack-Control"] else 401)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def control() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Control) as serving:
+        threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+
+
+def test_replicas_that_should_be_ready_and_are_not_are_told_with_their_exit_code(control: str) -> None:
+    code, said = probe("replicas", control)
+
+    assert code == 0
+    assert said.splitlines() == [
+        "replica-1 ready",
+        "replica-2 stopped",
+        "replica-3 not ready, 3 restarts, last exit code 78",
+        "exit: 78",
+    ]
+
+
+def test_what_is_refused_is_told_once_and_the_names_in_it_alone_on_request(control: str) -> None:
+    _, said = probe("refused", control)
+    _, names = probe("refused", control, "--names")
+
+    assert said.splitlines() == LOG.splitlines()[1:3]
+    assert names.splitlines() == ["FIREWALL_PORT", "FIREWALL_PROT"]
+
+
+def test_a_trial_says_whether_a_configuration_would_be_accepted(control: str) -> None:
+    refused, accepted = probe("trial", control), probe("trial", control, "FIREWALL_PORT=8000")
+
+    assert refused[0] == 1
+    assert refused[1].splitlines()[-1] == "configuration: refused"
+    assert accepted == (0, "configuration: accepted\n")

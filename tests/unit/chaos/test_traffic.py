@@ -55,6 +55,20 @@ def test_arrivals_are_ordered_and_come_at_the_rate_asked_for_with_exponential_ga
     assert statistics.stdev(gaps) == pytest.approx(statistics.mean(gaps), rel=0.06)
 
 
+def test_a_shared_key_is_used_by_another_principal_for_a_proposal_of_its_own() -> None:
+    load = Load(proposals_per_second=20, reads_per_second=0, retry_share=0, reuse_share=0, shared_key_share=1)
+    arrivals = list(itertools.islice(schedule(load, SEED), 400))
+    first = {one.serial: one for one in arrivals if one.of is None}
+    sharing = [one for one in arrivals if one.of is not None]
+
+    assert len(sharing) > 100
+    for one in sharing:
+        assert one.of is not None
+        owner = first[one.of]
+        assert (one.kind, one.key, one.client) == (Kind.PROPOSE, owner.key, owner.client + 1)
+        assert one.body != owner.body
+
+
 def test_every_proposal_has_a_canary_of_its_own_and_repeats_carry_the_key_of_what_they_repeat() -> None:
     arrivals = list(itertools.islice(schedule(BRISK, SEED), 3000))
     first = {one.serial: one for one in arrivals if one.kind is Kind.PROPOSE}

@@ -140,6 +140,8 @@ class Book:
         self.now = NOW
         self.entries: list[Raw] = []
         self.altered: list[int] = []
+        self.revoked: list[str] = []
+        """Whose keys were revoked, as the log has it."""
         self.targets: dict[str, Governed] = {}
         self.configs: dict[str, dict[str, Any]] = {}
         self.genesis = founding(rules=rules, validators=validators)
@@ -186,6 +188,8 @@ class Book:
         if digest_of([leaf, body]) != before:
             self.altered.append(len(self.entries))
         body_bytes = canonical.encode_value(body)
+        if kind == "key-revoked":
+            self.revoked.append(body["validator"])
         if leaf["body"] is None:
             leaf["body"] = canonical.digest(body_bytes)
         leaf_bytes = canonical.encode_value(leaf)
@@ -385,7 +389,7 @@ class Book:
 
     def tally(self, proposal: Written, now: datetime) -> quorum.Tally:
         rule = {name: value for name, value in proposal.rule.items() if name not in {"_type", "v", "tier"}}
-        revoked = {private_key(one["validator"]).keyid for one in self.bodies("key-revoked")}
+        revoked = {private_key(one).keyid for one in self.revoked}
         return quorum.tally(
             msgspec.convert(rule, policy_set.QuorumRule),
             self.electorate(),

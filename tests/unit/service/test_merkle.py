@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.log import merkle
-from app.core.log.merkle import CompactRange, Node, ProofFlaw, Range
+from app.core.log.merkle import CompactRange, GrowingTree, Node, ProofFlaw, Range
 
 SIZES = range(1, 65)
 LEAVES = [bytes([number]) * (number % 7) for number in range(64)]
@@ -194,3 +194,47 @@ def test_a_proof_in_a_huge_tree_needs_few_nodes(size: int, data: st.DataObject) 
             covered = [(node.number << node.level, (node.number + 1) << node.level) for node in merkle.subtrees(one)]
             assert covered[0][0] == one.begin
             assert covered[-1][1] == one.end
+
+
+def test_a_growing_tree_has_every_root_it_ever_had() -> None:
+    tree = GrowingTree()
+    roots = [tree.root()]
+    for leaf in HASHES:
+        tree.append(leaf)
+        roots.append(tree.root())
+
+    assert [tree.root(size) for size in range(len(HASHES) + 1)] == roots
+    assert roots == [CompactRange().extended(HASHES[:size])[0].root for size in range(len(HASHES) + 1)]
+    with pytest.raises(ValueError, match="never had"):
+        tree.root(len(HASHES) + 1)
+
+
+def test_appending_costs_the_same_in_a_tree_sixteen_times_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = 0
+    hashed = merkle.node_hash
+
+    def counted(left: bytes, right: bytes) -> bytes:
+        nonlocal joined
+        joined += 1
+        return hashed(left, right)
+
+    monkeypatch.setattr(merkle, "node_hash", counted)
+    tree, compact = GrowingTree(), CompactRange()
+    costs = []
+    for size in (256, 4_096):
+        leaves = [HASHES[number % len(HASHES)] for number in range(size - tree.size)]
+        for leaf in leaves:
+            tree.append(leaf)
+        compact, _ = compact.extended(leaves)
+        joined = 0
+        for leaf in HASHES:
+            tree.append(leaf)
+        own, joined = joined, 0
+        compact.extended(HASHES)
+        costs.append((own, joined))
+        compact, _ = compact.extended(HASHES)
+
+    joined = 0
+    assert tree.root(4_095) == merkle.fold([tree._hash(node) for node in merkle.subtrees(Range(0, 4_095))])
+    assert joined <= 2 * 12
+    assert costs[0] == costs[1] == (63, 63)

@@ -1,43 +1,31 @@
 """amgf log: export, replay."""
 
 import base64
+import contextlib
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import msgspec
 
-from app.client import files, shown
+from app.client import files, reading, shown
+from app.client.ahead import Ahead, is_worth_it
 from app.client.exits import NO, bad_input
 from app.client.session import Session, pass_session
 from app.client.verifying import Verifiers, resimulate
 from app.core.documents import canonical
 from app.core.log.bodies import Denied
-from app.core.log.entry import BODY_BYTES_MAX, Entry, Raw
+from app.core.log.entry import Entry
 from app.core.replay.fold import Fold
 from app.core.replay.standing import Unreadable
-from app.core.replay.whole_log import Note, Replayed, replay
+from app.core.replay.whole_log import Replayed, replay
 from app.core.verification.rebuilding import inputs_of
 from app.security.signatures import verify
 
 PAGE: Final = 256
-LINE_BYTES_MAX: Final = 2 * BODY_BYTES_MAX
 PROGRESS_SECONDS: Final = 2.0
-
-
-class _Line(msgspec.Struct, frozen=True):
-    """One line of an export: an entry, or a checkpoint."""
-
-    index: int = -1
-    leaf: str = ""
-    body: str | None = None
-    checkpoint: str | None = None
-
-
-_line: Final = msgspec.json.Decoder(_Line)
 
 
 @click.group("log")
@@ -80,7 +68,8 @@ def replay_command(session: Session, file: Path, trust: Path | None, *, simulate
     """Fold the log in FILE from its genesis; name the first entry that does not follow.
 
     FILE: JSON lines {"index", "leaf", "body"} with base64, in the order of the log, and {"checkpoint": note}.
-    Exit code 1: an entry does not follow.
+    Exit code 1: an entry does not follow. A large file is read ahead, and its signatures are verified, by two or
+    three processes beside this one.
     """
     began = last = time.monotonic()
 
@@ -90,14 +79,16 @@ def replay_command(session: Session, file: Path, trust: Path | None, *, simulate
             session.progress(f"{entries} entries, {entries / (time.monotonic() - began):.0f} a second")
             last = time.monotonic()
 
-    found = replay(
-        _items(file),
-        verify=verify,
-        verify_all=Verifiers(),
-        genesis_digest=files.read_genesis(trust).digest() if trust else None,
-        resimulate=resimulated if simulate else None,
-        on_block=on_block,
-    )
+    with contextlib.ExitStack() as stack:
+        beside = stack.enter_context(Ahead(on_lost=session.progress)) if is_worth_it(file) else None
+        found = replay(
+            reading.items(file) if beside is None else beside.items(file),
+            verify=verify,
+            verify_all=beside or Verifiers(),
+            genesis_digest=files.read_genesis(trust).digest() if trust else None,
+            resimulate=resimulated if simulate else None,
+            on_block=on_block,
+        )
     _tell(session, found, seconds=time.monotonic() - began)
     if found.failure is not None:
         raise SystemExit(NO)
@@ -117,26 +108,6 @@ def resimulated(fold: Fold, read: Entry) -> str | None:
     if again.record is None:
         return again.why
     return None if again.record == canonical.encode_value(told.simulation) else "running it again gives another record"
-
-
-def _items(file: Path) -> Iterator[Raw | Note]:
-    try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                yield _item(line, number)
-    except OSError as error:
-        raise bad_input(f"{file} cannot be read: {error.strerror}") from None
-
-
-def _item(line: bytes, number: int) -> Raw | Note:
-    try:
-        told = _line.decode(line[:LINE_BYTES_MAX])
-        if told.checkpoint is not None:
-            return Note(told.checkpoint.encode())
-        body = None if told.body is None else base64.b64decode(told.body, validate=True)
-        return Raw(told.index, base64.b64decode(told.leaf, validate=True), body)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise bad_input(f"line {number} is no entry: {error}") from None
 
 
 def _tell(session: Session, found: Replayed, *, seconds: float) -> None:

@@ -6,7 +6,7 @@ and by UTF-16. Everything else is written by hand first, fractions and objects w
 """
 
 import hashlib
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -17,11 +17,16 @@ EXPONENT_FROM: Final = 21
 """ECMAScript writes 1e21 and more, and less than 1e-6, with an exponent."""
 EXPONENT_BELOW: Final = -6
 
+Struct = TypeVar("Struct")
+
 _quick: Final = msgspec.json.Encoder(order="deterministic")
+_sorted: Final = msgspec.json.Encoder(order="sorted")
+"""Sorts the fields of structs too."""
 _REWRITTEN: Final = frozenset((float, dict, list, tuple))
 
 SIXTEEN_DIGITS: Final = b"0" * 16
 """2^53 - 1 is the first number out of range that is so long."""
+BEFORE_A_NUMBER: Final = b":[,-"
 _DIGITS_ALIKE: Final = bytes(ord("0") if chr(code).isdigit() else ord(" ") for code in range(128)).ljust(256)
 
 
@@ -59,33 +64,53 @@ def decode_canonical(content: bytes, limits: Limits = BODY) -> Document:
     Raises:
         MalformedBody: it is not strict JSON, or has another canonical form (`not-canonical`).
     """
-    quick = _decode_quickly(content, limits)
-    if quick is not None:
-        return quick
+    if is_within(content, limits):
+        value = decode_plain(content)
+        if value is not None:
+            return Document(value, is_plain=True)
     document = decode(content, limits)
     if encode(document) != content:
         raise MalformedBody([Flaw("", "not-canonical", "the bytes are not their own canonical form (RFC 8785)")])
     return document
 
 
-def _decode_quickly(content: bytes, limits: Limits) -> Document | None:
-    """Return the document if that can be seen without looking at its values one by one.
+def decode_plain(content: bytes, decoder: msgspec.json.Decoder[Any] = _without_fractions) -> Any:
+    """Return the value if its bytes can be seen to be canonical and plain without looking at its values one by one.
 
-    What msgspec writes again to the letter has no second spelling, so no key twice. Left to `decode`: fractions, what
-    is not ASCII, U+0000, numerals of sixteen digits, and what may be too deep or too many.
+    What msgspec writes again to the letter has no second spelling, so no key twice. None for what has to be looked at
+    closely: fractions, what is not ASCII, U+0000, numerals of sixteen digits, `null`, and what is not canonical.
+    `decoder`: of `decoder_of`, for a struct that has a field for everything it may hold. Depth and nodes are not
+    counted.
     """
-    if len(content) > limits.bytes or not content.isascii() or b"\\u0000" in content:
-        return None
-    opened = content.count(b"[") + content.count(b"{")
-    if opened > limits.depth or opened + content.count(b",") >= limits.nodes:
-        return None
-    if SIXTEEN_DIGITS in content.translate(_DIGITS_ALIKE):
+    if not content.isascii() or b"\\u0000" in content or _may_hold_large_number(content):
         return None
     try:
-        value = _without_fractions.decode(content)
+        value = decoder.decode(content)
+        return value if _sorted.encode(value) == content else None
     except (_Fraction, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return Document(value, is_plain=True) if _quick.encode(value) == content else None
+
+
+def decoder_of(kind: type[Struct]) -> msgspec.json.Decoder[Struct]:
+    """Return a decoder for `decode_plain`."""
+    return msgspec.json.Decoder(kind, float_hook=_refuse)
+
+
+def is_within(content: bytes, limits: Limits = BODY) -> bool:
+    """Whether the limits are kept, as far as can be seen at once: False only means that it has to be counted."""
+    opened = content.count(b"[") + content.count(b"{")
+    return len(content) <= limits.bytes and opened <= limits.depth and opened + content.count(b",") < limits.nodes
+
+
+def _may_hold_large_number(content: bytes) -> bool:
+    """Whether sixteen digits stand where a number may: digests hold as many now and then, inside their quotes."""
+    alike = content.translate(_DIGITS_ALIKE)
+    place = alike.find(SIXTEEN_DIGITS)
+    while place >= 0:
+        if place == 0 or content[place - 1] in BEFORE_A_NUMBER:
+            return True
+        place = alike.find(SIXTEEN_DIGITS, alike.find(b" ", place))
+    return False
 
 
 def digest(canonical: bytes) -> str:

@@ -30,4 +30,4 @@ def from_text(text: str) -> datetime:
     """
     if not _SHAPE.fullmatch(text):
         raise ValueError("not an instant of the form 2026-11-23T22:17:24.123456Z")
-    return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+    return datetime.fromisoformat(text)

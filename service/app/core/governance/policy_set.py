@@ -7,6 +7,7 @@ rules' expressions compile is found out in the sandbox (`SandboxPool.check_polic
 stranger chose. What no policy may say is the constitution's matter (`core/simulation/constitution.py`).
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
@@ -139,7 +140,7 @@ class QuorumRules(_Strict, frozen=True):
     governance: QuorumRule
 
 
-class PolicySet(_Strict, frozen=True):
+class PolicySet(_Strict, frozen=True, dict=True):
     """The whole document. `params` are constants that rules may name as `params`."""
 
     v: Literal[1]
@@ -164,7 +165,11 @@ class PolicySet(_Strict, frozen=True):
 
     def quorum_rule_digest(self, tier: Tier) -> str:
         """Return `sha256:...` of that record's canonical bytes."""
-        return canonical.digest(canonical.encode_value(self.quorum_rule_record(tier)))
+        return self._quorum_rule_digests[tier]
+
+    @functools.cached_property
+    def _quorum_rule_digests(self) -> dict[Tier, str]:
+        return {tier: canonical.digest(canonical.encode_value(self.quorum_rule_record(tier))) for tier in Tier}
 
     def document(self) -> dict[str, Any]:
         """Return the document as plain JSON values; its digest is the snapshot's."""

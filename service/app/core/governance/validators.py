@@ -5,7 +5,8 @@ windows that end before they begin, machines in a human's role. It does not veri
 constitution's, before a set comes into force (`core/simulation/constitution.py`).
 """
 
-from collections.abc import Collection, Iterator
+import functools
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -24,31 +25,40 @@ MACHINE: Final = "machine"
 Role = Literal["owner", "safety", "security", "machine"]
 
 
-class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A public key, when it may sign, and the envelope with which its holder proved to have it."""
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """A public key, when it may sign, and the envelope with which its holder proved to have it.
+
+    `dict`: what follows from the fields is worked out once, for a set judges thousands of votes.
+    """
 
     public_key: Key64
     not_before: InstantText
     not_after: InstantText | None
     possession: dict[str, Any]
 
-    @property
+    @functools.cached_property
     def raw(self) -> bytes:
         """The 32 bytes."""
         return keys.from_base64(self.public_key)
 
-    @property
+    @functools.cached_property
     def keyid(self) -> str:
         """`sha256:...` of the 32 bytes."""
         return keys.keyid(self.raw)
 
     def is_valid_at(self, instant: datetime) -> bool:
         """Say whether the instant is in the window; its end is outside."""
-        return instants.from_text(self.not_before) <= instant and not self.has_ended_at(instant)
+        return self._window[0] <= instant and not self.has_ended_at(instant)
 
     def has_ended_at(self, instant: datetime) -> bool:
         """Say whether the key will never again be valid."""
-        return self.not_after is not None and instants.from_text(self.not_after) <= instant
+        end = self._window[1]
+        return end is not None and end <= instant
+
+    @functools.cached_property
+    def _window(self) -> tuple[datetime, datetime | None]:
+        end = None if self.not_after is None else instants.from_text(self.not_after)
+        return instants.from_text(self.not_before), end
 
 
 class Validator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +86,7 @@ class Validator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return any(not key.has_ended_at(instant) and not (revoked and key.keyid in revoked) for key in self.keys)
 
 
-class ValidatorSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ValidatorSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """The whole document, sorted by id. `minimum`: fewer humans than this there may never be."""
 
     v: Literal[1]
@@ -97,11 +107,35 @@ class ValidatorSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def by_keyid(self, keyid: str) -> tuple[Validator, Key] | None:
         """Return the key of an identity and whose it is."""
-        return next(((one, key) for one in self.validators for key in one.keys if key.keyid == keyid), None)
+        return self._by_keyid.get(keyid)
+
+    @functools.cached_property
+    def holders(self) -> Mapping[tuple[str, str], tuple[Validator, Key]]:
+        """Who holds which key, by validator and keyid."""
+        return {(one.id, key.keyid): (one, key) for one in self.validators for key in one.keys}
+
+    @functools.cached_property
+    def _by_keyid(self) -> Mapping[str, tuple[Validator, Key]]:
+        # The first of a keyid, as when looking from the front: a set that was parsed has each once.
+        return {key.keyid: (one, key) for one in reversed(self.validators) for key in reversed(one.keys)}
 
     def humans(self) -> tuple[Validator, ...]:
         """Return the people."""
+        return self._humans
+
+    @functools.cached_property
+    def _humans(self) -> tuple[Validator, ...]:
         return tuple(one for one in self.validators if one.is_human)
+
+    @functools.cached_property
+    def orgs(self) -> frozenset[str]:
+        """The organisations that people are of."""
+        return frozenset(one.org for one in self._humans)
+
+    @functools.cached_property
+    def weights_of_share(self) -> dict[tuple[int, int], Mapping[str, int]]:
+        """Capped weights by share, kept here by `counting.capped_weights`: one for each rule that is counted by."""
+        return {}
 
     def eligible(
         self, *, proposer: str | None, at: datetime, revoked_keys: Collection[str] = ()

@@ -13,6 +13,8 @@ import msgspec
 
 from app.core.documents import canonical
 from app.core.documents.instants import PATTERN
+from app.core.documents.strict_json import Document
+from app.core.log import merkle
 from app.core.log.events import KINDS, LEAF_BYTES_MAX, TENANT, VERSION
 
 BODY_BYTES_MAX: Final = 16 * 1_048_576
@@ -54,14 +56,40 @@ class Raw:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry whose bytes are in order: leaf canonical and typed, body canonical and of the digest in the leaf."""
+class Entry(msgspec.Struct, frozen=True, array_like=True, tag="entry"):
+    """An entry whose bytes are in order: leaf canonical and typed, body canonical and of the digest in the leaf.
+
+    It can be read in one process and followed in another.
+
+    `is_plain`: the quick encoder writes everything in the body canonically.
+    """
 
     index: int
     leaf: Leaf
     leaf_digest: str
-    body: dict[str, Any]
+    leaf_hash: bytes
+    """In the Merkle tree."""
+    content: bytes
+    """The body, as it is in the log."""
+    is_plain: bool
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the body says, as plain JSON values of one's own."""
+        body: dict[str, Any] = _value.decode(self.content)
+        return body
+
+    def digest(self, part: Any) -> str:
+        """Return the digest of a part of the body."""
+        return canonical.digest(canonical.encode(Document(part, is_plain=self.is_plain)))
+
+
+class Flawed(msgspec.Struct, frozen=True, array_like=True, tag="flawed"):
+    """An entry whose bytes are not in order, for whoever reads ahead of the replay: `EntryFlaw` as a value."""
+
+    index: int
+    code: str
+    message: str
 
 
 _leaf: Final = msgspec.json.Decoder(Leaf)
@@ -81,7 +109,8 @@ def read(raw: Raw) -> Entry:
         raise EntryFlaw("body-missing", "the body was erased: what it said cannot be replayed")
     if canonical.digest(raw.body) != leaf.body:
         raise EntryFlaw("body-digest", "the body is not the one that the leaf names")
-    return Entry(index=raw.index, leaf=leaf, leaf_digest=canonical.digest(raw.leaf), body=_body(raw.body))
+    is_plain = _require_canonical(raw.body)
+    return Entry(raw.index, leaf, canonical.digest(raw.leaf), merkle.leaf_hash(raw.leaf), raw.body, is_plain)
 
 
 def read_leaf(content: bytes) -> Leaf:
@@ -103,9 +132,12 @@ def read_leaf(content: bytes) -> Leaf:
     return leaf
 
 
-def _body(content: bytes) -> dict[str, Any]:
+def _require_canonical(content: bytes) -> bool:
+    """Raise unless the bytes are an object in canonical form; return whether it is plain."""
     if len(content) > BODY_BYTES_MAX:
         raise EntryFlaw("body-malformed", f"a body has at most {BODY_BYTES_MAX} bytes")
+    if content.startswith(b"{") and canonical.decode_plain(content) is not None:
+        return True
     try:
         body = _value.decode(content)
         is_canonical = canonical.encode_value(body) == content
@@ -115,7 +147,7 @@ def _body(content: bytes) -> dict[str, Any]:
         raise EntryFlaw("body-not-canonical", "the body is not in canonical form")
     if not isinstance(body, dict):
         raise EntryFlaw("body-malformed", "the body is not an object")
-    return body
+    return False
 
 
 def _is_time(text: str) -> bool:

@@ -96,6 +96,39 @@ class CompactRange:
         return CompactRange(size, tuple(hashes)), complete
 
 
+class GrowingTree:
+    """A tree that keeps the hash of every perfect subtree, 64 bytes a leaf: the root at any earlier size is at hand."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._levels: list[bytearray] = []
+
+    def append(self, leaf: bytes) -> None:
+        """Take the hash of the next leaf: two hashes a leaf on average, never more than one for each level."""
+        level, index, joined = 0, self.size, leaf
+        while True:
+            if level == len(self._levels):
+                self._levels.append(bytearray())
+            hashes = self._levels[level]
+            hashes += joined
+            if not index & 1:
+                break
+            joined = node_hash(bytes(hashes[-2 * HASH_BYTES : -HASH_BYTES]), joined)
+            level, index = level + 1, index >> 1
+        self.size += 1
+
+    def root(self, size: int | None = None) -> bytes:
+        """Return the root now, or the one when the tree had `size` leaves."""
+        end = self.size if size is None else size
+        if not 0 <= end <= self.size:
+            raise ValueError("the tree never had that size")
+        return fold([self._hash(node) for node in subtrees(Range(0, end))])
+
+    def _hash(self, node: Node) -> bytes:
+        begin = node.number * HASH_BYTES
+        return bytes(self._levels[node.level][begin : begin + HASH_BYTES])
+
+
 def subtrees(stretch: Range) -> list[Node]:
     """Return the perfect subtrees that make up a stretch of a proof, or a whole tree, left to right.
 

@@ -154,7 +154,7 @@ def lacking(
 
 def _requirements(rule: QuorumRule, standing: Standing, validator_set: ValidatorSet) -> Iterator[tuple[str, int, int]]:
     share = share_needed(rule, standing.weight_total)
-    orgs_there = len({one.org for one in validator_set.humans()})
+    orgs_there = len(validator_set.orgs)
     spare = max(0, standing.humans - rule.humans) if rule.human_replaces_recompute else 0
     yield "humans", max(rule.humans, HUMANS_OF_A_SHARE if share else 0), standing.humans
     yield "recomputes", rule.recomputes, standing.recomputes + spare
@@ -172,6 +172,14 @@ def share_needed(rule: QuorumRule, total: int) -> int:
 
 def capped_weights(rule: QuorumRule, validator_set: ValidatorSet) -> Mapping[str, int]:
     """Return each person's weight by id, under the highest cap with which nobody alone reaches the share."""
+    share = rule.weight_numerator, rule.weight_denominator
+    known = validator_set.weights_of_share.get(share)
+    if known is None:
+        known = validator_set.weights_of_share[share] = _capped_weights(rule, validator_set)
+    return known
+
+
+def _capped_weights(rule: QuorumRule, validator_set: ValidatorSet) -> Mapping[str, int]:
     weights = {one.id: one.weight for one in validator_set.humans()}
     caps = range(2, max(weights.values(), default=1) + 1)
     cap = 1 + bisect_left(caps, True, key=lambda cap: _reached_alone(rule, weights, cap))

@@ -124,8 +124,7 @@ def _holders(
     electorate: ValidatorSet, successor: ValidatorSet | None
 ) -> Mapping[tuple[str, str], tuple[Validator, Key]]:
     """Return who holds which key, by validator and keyid; the set in force goes before its successor."""
-    validators = (*(successor.validators if successor is not None else ()), *electorate.validators)
-    return {(one.id, key.keyid): (one, key) for one in validators for key in one.keys}
+    return electorate.holders if successor is None else {**successor.holders, **electorate.holders}
 
 
 def _counted_as(vote: VerifiedVote, holder: Validator) -> CountedAs | None:
@@ -179,15 +178,18 @@ class _Sieve:
         if (vote.validator, vote.keyid) not in self.holders:
             return "not-a-validator"
         holder, key = self.holders[vote.validator, vote.keyid]
-        reasons = {
-            "other-proposal": vote.proposal != self.proposal,
-            "other-epoch": vote.epoch != self.epoch,
-            "proposer": self.proposer in {vote.principal, holder.principal},
-            "not-the-holder": (holder.principal, holder.role) != (vote.principal, vote.role),
-            "outside-window": not key.is_valid_at(vote.issued_at),
-            "early": vote.issued_at > self.now + CLOCK_TOLERANCE,
-        }
-        return next((why for why, is_so in reasons.items() if is_so), None)
+        reasons = (
+            ("other-proposal", vote.proposal != self.proposal),
+            ("other-epoch", vote.epoch != self.epoch),
+            ("proposer", self.proposer in {vote.principal, holder.principal}),
+            ("not-the-holder", (holder.principal, holder.role) != (vote.principal, vote.role)),
+            ("outside-window", not key.is_valid_at(vote.issued_at)),
+            ("early", vote.issued_at > self.now + CLOCK_TOLERANCE),
+        )
+        for why, is_so in reasons:
+            if is_so:
+                return why
+        return None
 
     def _void(self, vote: VerifiedVote) -> str | None:
         """Say why a vote that stood does not stand any more; what it superseded stays superseded."""

@@ -149,6 +149,8 @@ def _holder(envelope: Envelope, electorate: ValidatorSet, successor: ValidatorSe
 def _differences(vote: Vote, ballot: Ballot) -> Iterator[Flaw]:
     if vote.subject != ballot.subject:
         yield _mismatch("/subject")
+    if statement.is_about(vote.predicate, ballot.predicate):
+        return
     cast, asked = statement.fields(vote.predicate), statement.fields(ballot.predicate)
     for name, value in asked.items():
         if cast[name] != value:

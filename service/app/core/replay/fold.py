@@ -12,6 +12,8 @@ are whole. What only the missing ones could tell is then not asked.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from app.core.governed import lifecycle
 from app.core.governed.lifecycle import State
 from app.core.log.bodies import BODIES
@@ -54,6 +56,20 @@ OF_PROPOSALS: Final[Mapping[str, RuleOfProposal]] = {
     "rolled-back": fold_life.rolled_back,
 }
 """What a kind demands beside its step in the transition table; kinds that are not here demand nothing more."""
+_DECODERS: Final = {kind: msgspec.json.Decoder(shape) for kind, shape in BODIES.items()}
+
+
+def _body(entry: Entry) -> Any:
+    """Return what a body says, read once, from its bytes.
+
+    Raises:
+        Unreadable: it has not the shape of its kind.
+    """
+    try:
+        return _DECODERS[entry.leaf.kind].decode(entry.content)
+    except msgspec.ValidationError:
+        # The same flaw in the order of the shape's fields, not of the bytes.
+        return fold_life.convert(entry.body, BODIES[entry.leaf.kind], "body-shape")
 
 
 class Fold:
@@ -72,11 +88,11 @@ class Fold:
         self._seen.add(leaf.id)
         known.require(bool(known.heads) or leaf.kind == "genesis", "genesis", "the first entry is the genesis")
         try:
-            body = fold_life.convert(entry.body, BODIES[leaf.kind], "body-shape")
+            body = _body(entry)
             if leaf.proposal is None:
                 self._take_of_target(entry, body)
             elif leaf.kind == "proposal-created":
-                fold_life.created(known, entry, body)  # type: ignore[arg-type]
+                fold_life.created(known, entry, body)
             else:
                 self._take_of_proposal(entry, body, leaf.proposal)
         except Unreadable as reason:

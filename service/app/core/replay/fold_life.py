@@ -68,8 +68,8 @@ def created(known: Known, entry: Entry, body: bodies.ProposalCreated) -> None:
         proposer=body.proposer,
         base_version=content.base_version,
         base_digest=content.base_digest,
-        proposal_digest=canonical.digest(canonical.encode_value(body.content)),
-        patch_digest=canonical.digest(canonical.encode_value(content.patch)),
+        proposal_digest=entry.digest(body.content),
+        patch_digest=entry.digest(content.patch),
         accepted_at=body.accepted_at,
         expires_at=body.expires_at,
         content=body.content,
@@ -86,9 +86,9 @@ def _require_restored(known: Known, content: bodies.Content, head: Head) -> None
         known.require(once == content.restores.digest, "restores", "there was no such version to go back to")
 
 
-def simulated(known: Known, _entry: Entry, body: bodies.Simulated, proposal: Standing) -> None:
+def simulated(known: Known, entry: Entry, body: bodies.Simulated, proposal: Standing) -> None:
     """Take a plan and its ballot; the patch is applied again."""
-    record = _record(known, body, verdict="allow")
+    record = _record(known, entry, body, verdict="allow")
     result = _result(known, proposal)
     digest = canonical.digest(canonical.encode_value(result))
     known.require(digest == record.get("result_digest"), "result-digest", "patch and base give another result")
@@ -99,7 +99,7 @@ def simulated(known: Known, _entry: Entry, body: bodies.Simulated, proposal: Sta
     policies = known.pinned(POLICIES, body.inputs.policy_set, known.rules.policies)
     known.pinned(VALIDATORS, body.inputs.validator_set, known.rules.electorates)
     known.pinned(CORPUS, body.inputs.corpus, known.rules.corpora)
-    rule_digest = canonical.digest(canonical.encode_value(body.quorum_rule))
+    rule_digest = entry.digest(body.quorum_rule)
     is_rule = policies.quorum_rule_digest(tier) == rule_digest
     known.require(is_rule, "quorum-rule", "the policy set has another rule for this tier")
     ballot = convert(body.ballot, statement.Ballot, "ballot")
@@ -115,14 +115,14 @@ def simulated(known: Known, _entry: Entry, body: bodies.Simulated, proposal: Sta
     )
 
 
-def denied(known: Known, _entry: Entry, body: bodies.Denied, _proposal: Standing) -> None:
+def denied(known: Known, entry: Entry, body: bodies.Denied, _proposal: Standing) -> None:
     """Take a plan that the rules refuse."""
-    _record(known, body, verdict="deny")
+    _record(known, entry, body, verdict="deny")
 
 
-def _record(known: Known, body: bodies.Simulated | bodies.Denied, *, verdict: str) -> dict[str, Any]:
+def _record(known: Known, entry: Entry, body: bodies.Simulated | bodies.Denied, *, verdict: str) -> dict[str, Any]:
     record = body.simulation
-    digest = canonical.digest(canonical.encode_value(record))
+    digest = entry.digest(record)
     known.require(digest == body.simulation_digest, "simulation-digest", "the digest is not the record's")
     is_record = record.get("_type") == "amgf/simulation" and record.get("verdict") == verdict
     known.require(is_record, "verdict", f"the record does not say {verdict}")

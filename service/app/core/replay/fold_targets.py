@@ -72,7 +72,7 @@ def created(known: Known, entry: Entry, body: bodies.TargetCreated) -> None:
     known.require(config.name == entry.leaf.target, "target", "the configuration is another target's")
     known.require(not target.is_governance(config.name), "target", "names under governance/ are reserved")
     known.require(config.name not in known.heads, "target", "the target exists")
-    digest = canonical.digest(canonical.encode_value(body.document))
+    digest = entry.digest(body.document)
     known.require(digest == body.digest, "snapshot-digest", "the digest is not the document's")
     known.heads[config.name] = Head(body.config, FIRST, digest, body.document, digests={FIRST: digest})
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from app.core.documents import canonical, instants
+from app.core.documents.strict_json import Document
 from app.core.governance.policy_set import QuorumRule
 from app.core.governed.target import Tier
 from app.core.log import bodies
@@ -114,18 +115,24 @@ def require_tally(known: Known, entry: Entry, record: dict[str, Any], proposal: 
     for one in record.get("counted", []) if isinstance(record.get("counted"), list) else []:
         why = next((why for vote, why in tally.not_counted if vote.digest == one.get("vote")), None)
         known.require(why not in {"revoked", "key-revoked"}, "revoked-counted", "a vote that was taken back is counted")
-    known.require(
-        canonical.encode_value(found) == canonical.encode_value(record), "tally", "counting again gives another tally"
-    )
+    known.require(_is_canonically_equal(found, record), "tally", "counting again gives another tally")
     return tally
+
+
+def _is_canonically_equal(found: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Compare canonical bytes; `found` is plain, and what has its bytes without being rewritten is equal to it."""
+    expected = canonical.encode(Document(found, is_plain=True))
+    return canonical.encode(Document(record, is_plain=True)) == expected or canonical.encode_value(record) == expected
 
 
 def count(known: Known, proposal: Standing, now: datetime) -> counting.Tally:
     """Return the tally of the votes in the log."""
     plan = _plan(proposal)
-    rule = {name: value for name, value in plan.rule.items() if name not in TYPED}
+    if plan.quorum_rule is None:
+        rule = {name: value for name, value in plan.rule.items() if name not in TYPED}
+        plan.quorum_rule = msgspec.convert(rule, QuorumRule)
     return counting.tally(
-        msgspec.convert(rule, QuorumRule),
+        plan.quorum_rule,
         known.electorate(plan),
         plan.votes,
         proposal=proposal.id,
@@ -149,7 +156,7 @@ def require_decision(known: Known, entry: Entry, body: bodies.Applying, proposal
         known.refuse("decision-signature", f"not a decision of the service: {told(error)}")
         return
     decision = said.predicate
-    is_bound = statement.fields(decision) == statement.fields(plan.ballot.predicate)
+    is_bound = statement.is_about(decision, plan.ballot.predicate)
     known.require(is_bound and said.subject == plan.ballot.subject, "decision", "the decision is about another ballot")
     made = body.snapshot
     known.require(

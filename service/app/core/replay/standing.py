@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from app.core.governance.policy_set import PolicySet
+from app.core.governance.policy_set import PolicySet, QuorumRule
 from app.core.governance.root import Root
 from app.core.governance.validators import ValidatorSet
 from app.core.governed.shapes import Pin
@@ -75,6 +75,8 @@ class Plan:
     successor: ValidatorSet | None
     """The set that a change of governance/validators would bring into force."""
     votes: list[VerifiedVote] = field(default_factory=list)
+    quorum_rule: QuorumRule | None = None
+    """The rule, typed: once it was counted by."""
 
 
 @dataclass(slots=True)

@@ -2,26 +2,34 @@
 
 Everything is recomputed: the bytes of every leaf and body, the chains, states, epochs, versions, digests, tallies, and
 the Merkle root against every checkpoint. At the end stands the head of every target (invariant I12): it must be what
-the service says is current. Signatures are verified by the caller's function, all of them, in blocks, so that it may
-use more than one processor; the first failure is then still the one of the lowest index.
+the service says is current. Signatures are verified by the caller's function, all of them, in blocks. Its answers are
+asked for a few blocks later, and entries may come as somebody read them before (`Entry`, `Flawed`), so that a caller
+can use more than one processor; the first failure is still the one of the lowest index.
+
+What is kept grows with the log: 64 bytes of hashes and an identity for each entry, a few hundred bytes for each
+proposal. Everything else is bounded: bodies and signatures by `BLOCK`, `BLOCK_BYTES` and `BLOCKS_PENDING`.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from app.core.governance import genesis
-from app.core.log import checkpoint, entry, merkle
+from app.core.log import checkpoint, entry
 from app.core.log.checkpoint import CheckpointFlaw
-from app.core.log.entry import Entry, EntryFlaw, Raw
-from app.core.log.merkle import CompactRange
+from app.core.log.entry import Entry, EntryFlaw, Flawed, Raw
+from app.core.log.merkle import GrowingTree
 from app.core.replay.fold import Fold
 from app.core.replay.standing import DoesNotFollow, Head, Objection, Obligation
 from app.core.signing.keys import Verify
 from app.errors import FirewallError
 
-BLOCK: Final = 1_024
-"""Entries between two rounds of verifying signatures."""
+BLOCK: Final = 512
+"""Entries between two rounds of verifying signatures; fewer if their bodies have more than `BLOCK_BYTES`."""
+BLOCK_BYTES: Final = 16 * 1_048_576
+BLOCKS_PENDING: Final = 4
+"""Rounds that may wait for their answers."""
 NOTES_MAX: Final = 100_000
 """Checkpoints kept until the entries they cover have come."""
 
@@ -30,7 +38,7 @@ WHOLE: Final = -1
 SIMULATIONS: Final = frozenset({"simulated", "denied"})
 
 VerifyAll = Callable[[Sequence[Obligation]], Iterable[bool]]
-"""Many signatures at once: whether each is good, in order."""
+"""Many signatures at once: whether each is good, in order. May return at once, and wait when the answers are read."""
 Resimulate = Callable[["Fold", Entry], str | None]
 """Simulate again what a `simulated` or `denied` entry says; return why it differs, or None."""
 
@@ -64,7 +72,7 @@ class Replayed:
 
 
 def replay(
-    items: Iterable[Raw | Note],
+    items: Iterable[Raw | Entry | Flawed | Note],
     *,
     verify: Verify,
     verify_all: VerifyAll,
@@ -84,15 +92,20 @@ def replay(
                 run.note(item)
             else:
                 run.entry(item)
-                if run.count % BLOCK == 0:
-                    run.settle()
-                    on_block(run.count)
-        run.settle()
+                if run.is_block:
+                    run.hand_over()
+                    on_block(run.tree.size)
+        run.hand_over()
+        run.settle(pending_max=0)
         run.finish()
     except DoesNotFollow as first:
         failure = run.failure_of(first.objection)
     return Replayed(
-        entries=run.count, root=run.tree.root, checkpoints=run.checkpoints, heads=run.fold.known.heads, failure=failure
+        entries=run.tree.size,
+        root=run.tree.root(),
+        checkpoints=run.checkpoints,
+        heads=run.fold.known.heads,
+        failure=failure,
     )
 
 
@@ -103,41 +116,42 @@ class _Run:
         self, *, verify: Verify, verify_all: VerifyAll, genesis_digest: str | None, resimulate: Resimulate | None
     ) -> None:
         self.fold = Fold(object_to=_raise)
-        self.tree = CompactRange()
+        self.tree = GrowingTree()
         self.checkpoints = 0
         self._verify = verify
         self._verify_all = verify_all
         self._genesis_digest = genesis_digest
         self._resimulate = resimulate
-        self._hashes: list[bytes] = []
+        self._block = self._block_bytes = 0
+        self._pending: deque[tuple[Sequence[Obligation], Iterable[bool]]] = deque()
         self._leaf_id: str | None = None
         self._ahead: dict[int, list[bytes]] = {}
 
     @property
-    def count(self) -> int:
-        """How many entries were taken."""
-        return len(self._hashes)
+    def is_block(self) -> bool:
+        """Whether it is time to verify signatures."""
+        return self._block >= BLOCK or self._block_bytes >= BLOCK_BYTES
 
-    def entry(self, raw: Raw) -> None:
+    def entry(self, item: Raw | Entry | Flawed) -> None:
         """Take an entry."""
         self._leaf_id = None
-        if raw.index != self.count:
-            _object(raw.index, "index", f"after {self.count} entries comes the one of index {self.count}")
-        try:
-            read = entry.read(raw)
-        except EntryFlaw as flaw:
-            _object(raw.index, flaw.code, str(flaw))
+        size = self.tree.size
+        if item.index != size:
+            _object(item.index, "index", f"after {size} entries comes the one of index {size}")
+        read = _read(item)
         self._leaf_id = read.leaf.id
         self.fold.take(read)
-        if raw.index == 0:
+        if read.index == 0:
             self._require_genesis(read)
         if self._resimulate is not None and read.leaf.kind in SIMULATIONS:
             why = self._resimulate(self.fold, read)
             if why is not None:
-                _object(raw.index, "simulation", why)
-        self._hashes.append(merkle.leaf_hash(raw.leaf))
-        for note in self._ahead.pop(self.count, ()):
-            self._compare(note, self.tree.extended(self._hashes[self.tree.size :])[0])
+                _object(read.index, "simulation", why)
+        self.tree.append(read.leaf_hash)
+        self._block += 1
+        self._block_bytes += len(read.content)
+        for note in self._ahead.pop(size + 1, ()):
+            self._compare(note)
 
     def note(self, item: Note) -> None:
         """Compare a checkpoint with the tree now, or when its entries have come."""
@@ -145,31 +159,38 @@ class _Run:
             size = checkpoint.parsed(item.note)[0].size
         except CheckpointFlaw as flaw:
             _object(WHOLE, "checkpoint", str(flaw))
-        if size <= self.count:
-            self._compare(item.note, CompactRange().extended(self._hashes[:size])[0])
+        if size <= self.tree.size:
+            self._compare(item.note)
         elif len(self._ahead) < NOTES_MAX:
             self._ahead.setdefault(size, []).append(item.note)
         else:
             _object(WHOLE, "checkpoint", f"more than {NOTES_MAX} checkpoints before their entries")
 
-    def settle(self) -> None:
-        """Verify the signatures owed, and grow the tree."""
+    def hand_over(self) -> None:
+        """Have the signatures verified that are owed; read the answers of the oldest rounds."""
+        self._block = self._block_bytes = 0
         owed = self.fold.settle()
-        for obligation, is_good in zip(owed, self._verify_all(owed), strict=True):
-            if not is_good:
-                _object(obligation.index, obligation.code, "the signature is wrong")
-        self.tree, _ = self.tree.extended(self._hashes[self.tree.size :])
+        if owed:
+            self._pending.append((owed, self._verify_all(owed)))
+        self.settle(pending_max=BLOCKS_PENDING)
+
+    def settle(self, *, pending_max: int) -> None:
+        """Read answers, oldest first, until no more rounds are pending than that."""
+        while len(self._pending) > pending_max:
+            for obligation, is_good in zip(*self._pending.popleft(), strict=True):
+                if not is_good:
+                    _object(obligation.index, obligation.code, "the signature is wrong")
 
     def finish(self) -> None:
         """See that nothing was promised that did not come."""
-        if not self.count:
+        if not self.tree.size:
             _object(WHOLE, "genesis", "the log is empty")
         if self._ahead:
-            _object(WHOLE, "checkpoint", f"a checkpoint covers {max(self._ahead)} entries, {self.count} are here")
+            _object(WHOLE, "checkpoint", f"a checkpoint covers {max(self._ahead)} entries, {self.tree.size} are here")
 
-    def _compare(self, note: bytes, tree: CompactRange) -> None:
+    def _compare(self, note: bytes) -> None:
         said, _ = checkpoint.parsed(note)
-        if said.root != tree.root:
+        if said.root != self.tree.root(said.size):
             _object(WHOLE, "checkpoint", f"the checkpoint of size {said.size} has another root than these entries")
         if not any(self._is_signed(note, origin, key) for origin, key in self._log_keys()):
             _object(WHOLE, "checkpoint", f"the checkpoint of size {said.size} is not signed by this log's key")
@@ -198,11 +219,26 @@ class _Run:
     def failure_of(self, objection: Objection) -> Failure:
         """Return the first failure: a signature owed by an earlier entry comes before this objection."""
         owed = [one for one in self.fold.settle() if objection.index == WHOLE or one.index <= objection.index]
-        for obligation, is_good in zip(owed, self._verify_all(owed), strict=True):
-            if not is_good:
-                return Failure(obligation.index, None, obligation.code, "the signature is wrong")
+        self._pending.append((owed, self._verify_all(owed)))
+        try:
+            self.settle(pending_max=0)
+        except DoesNotFollow as other:
+            signed = other.objection
+            if objection.index == WHOLE or signed.index <= objection.index:
+                return Failure(signed.index, None, signed.code, signed.message)
         leaf_id = self._leaf_id if objection.index == self.fold.known.index else None
         return Failure(objection.index, leaf_id, objection.code, objection.message)
+
+
+def _read(item: Raw | Entry | Flawed) -> Entry:
+    if isinstance(item, Entry):
+        return item
+    if isinstance(item, Flawed):
+        _object(item.index, item.code, item.message)
+    try:
+        return entry.read(item)
+    except EntryFlaw as flaw:
+        _object(item.index, flaw.code, str(flaw))
 
 
 def _object(index: int, code: str, message: str) -> NoReturn:

@@ -6,6 +6,7 @@ bounded sizes. A payload is handed out only together with the key that signed it
 Source: https://github.com/secure-systems-lab/dsse, protocol.md and envelope.md.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -23,16 +24,25 @@ IN_TOTO: Final = "application/vnd.in-toto+json"
 KEY_POSSESSION: Final = "application/vnd.amgf.key-possession+json"
 GENESIS: Final = "application/vnd.amgf.genesis+json"
 
+_sorted: Final = msgspec.json.Encoder(order="sorted")
 
-class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """One signature: which key, and its 64 bytes in base64."""
 
     keyid: DigestText
     sig: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{86}==\Z")]
 
+    @functools.cached_property
+    def raw(self) -> bytes:
+        """The 64 bytes; ValueError if they are spelled otherwise than canonically."""
+        return keys.from_base64(self.sig)
 
-class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"payload_type": "payloadType"}):
-    """A payload in base64, its media type and its signatures."""
+
+class Envelope(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"payload_type": "payloadType"}, dict=True
+):
+    """A payload in base64, its media type and its signatures. `dict`: the payload is decoded once."""
 
     payload: str
     payload_type: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
@@ -44,7 +54,8 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return canonical.encode_value(self.document())
+        # Texts under ASCII names: there is nothing that the sorted encoder writes otherwise.
+        return _sorted.encode(self)
 
     def digest(self) -> str:
         """Return `sha256:...` of the canonical bytes: a vote's name."""
@@ -56,6 +67,10 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={
         Raises:
             BadSignature: it is not canonical base64.
         """
+        return self._payload
+
+    @functools.cached_property
+    def _payload(self) -> bytes:
         try:
             return keys.from_base64(self.payload)
         except ValueError as error:
@@ -93,7 +108,7 @@ def from_value(value: Any) -> Envelope:
     envelope.peek()
     for index, signature in enumerate(envelope.signatures):
         try:
-            keys.from_base64(signature.sig)
+            _ = signature.raw
         except ValueError as error:
             raise _bad(f"/signatures/{index}/sig", "base64", str(error)) from None
     return envelope
@@ -122,8 +137,8 @@ def signers(envelope: Envelope, known: Mapping[str, bytes], *, verify: Verify) -
         for one in envelope.signatures
         if (public_key := known.get(one.keyid)) is not None
         and keys.keyid(public_key) == one.keyid
-        and keys.is_canonical_signature(signature := keys.from_base64(one.sig))
-        and verify(public_key, message, signature)
+        and keys.is_canonical_signature(one.raw)
+        and verify(public_key, message, one.raw)
     }
 
 

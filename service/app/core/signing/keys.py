@@ -5,8 +5,8 @@ order. With such a key a signature can be forged for any message: `cryptography`
 section 12). The encodings are RFC 8032's: y little-endian, the sign of x in the topmost bit.
 """
 
-import base64
 import binascii
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Final
@@ -19,6 +19,7 @@ Verify = Callable[[bytes, bytes, bytes], bool]
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 FIELD_PRIME: Final = 2**255 - 19
+KEYS_REMEMBERED: Final = 1_024
 GROUP_ORDER: Final = 2**252 + 27742317777372353535851937790883648493
 _SIGN: Final = 1 << 255
 _ORDER_EIGHT: Final = int.from_bytes(
@@ -50,6 +51,7 @@ def is_canonical_signature(signature: bytes) -> bool:
     return len(signature) == SIGNATURE_BYTES and int.from_bytes(signature[32:], "little") < GROUP_ORDER
 
 
+@functools.lru_cache(maxsize=KEYS_REMEMBERED)
 def keyid(public_key: bytes) -> str:
     """Return the identity of a key: `sha256:` and the hex SHA-256 of its 32 bytes."""
     return f"sha256:{hashlib.sha256(public_key).hexdigest()}"
@@ -57,7 +59,7 @@ def keyid(public_key: bytes) -> str:
 
 def to_base64(raw: bytes) -> str:
     """Return standard base64, with padding."""
-    return base64.b64encode(raw).decode()
+    return binascii.b2a_base64(raw, newline=False).decode()
 
 
 def from_base64(text: str) -> bytes:
@@ -67,7 +69,7 @@ def from_base64(text: str) -> bytes:
         ValueError: for line breaks, missing padding, the URL alphabet, or bits set behind the last byte.
     """
     try:
-        raw = base64.b64decode(text, validate=True)
+        raw = binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
         raise ValueError("not standard base64") from None
     if to_base64(raw) != text:

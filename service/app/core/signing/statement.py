@@ -11,6 +11,8 @@ be the same bytes. So order of keys, whitespace, `1.0` for 1, missing nulls and 
 comparison. docs/formats.md tells a stranger how to write another client.
 """
 
+import operator
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -178,6 +180,10 @@ class Attestation(_Statement, frozen=True, kw_only=True):
 
 
 Any_ = TypeVar("Any_", Ballot, Vote, Revocation, Decision, Attestation)
+_DECODERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {
+    kind: canonical.decoder_of(kind) for kind in (Ballot, Vote, Revocation, Decision, Attestation)
+}
+_shared: Final = operator.attrgetter(*BallotPredicate.__struct_fields__)
 
 
 def subject(name: Literal["proposal", "snapshot", "vote"], digest: str) -> Subject:
@@ -196,6 +202,11 @@ def decode(payload: bytes, kind: type[Any_]) -> Any_:
     Raises:
         BindingMismatch: they are not JSON, not such a statement, or not canonical.
     """
+    # Bounded before anything is read: a decision holds a tally, and that is not typed.
+    if canonical.is_within(payload):
+        quick: Any_ | None = canonical.decode_plain(payload, _DECODERS[kind])
+        if quick is not None:
+            return quick
     try:
         document = canonical.decode_canonical(payload)
         statement = convert(document.value, kind)
@@ -251,6 +262,11 @@ def revoke(vote: Vote, *, digest: str, reason: str, issued_at: datetime) -> Revo
         issued_at=instants.to_text(issued_at),
     )
     return Revocation(subject=(subject("vote", digest),), predicate=predicate)
+
+
+def is_about(predicate: VotePredicate | DecisionPredicate, asked: BallotPredicate) -> bool:
+    """Whether a vote or a decision has every field of a ballot as the ballot has it."""
+    return bool(_shared(predicate) == _shared(asked))
 
 
 def fields(predicate: BallotPredicate) -> dict[str, Any]:

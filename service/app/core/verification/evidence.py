@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from app.core.documents import canonical
-from app.core.log import bodies, checkpoint, entry
+from app.core.log import bodies, checkpoint, entry, merkle
 from app.core.log.checkpoint import Checkpoint, CheckpointFlaw
 from app.core.log.entry import Entry, EntryFlaw
 from app.core.replay.fold import Fold
@@ -92,7 +92,8 @@ def _read(one: Proven) -> Entry:
     """Return an entry whose leaf can be read; whether the body is the leaf's is for the eleventh check."""
     raw = one.raw()
     leaf = entry.read_leaf(raw.leaf)
-    return Entry(index=one.index, leaf=leaf, leaf_digest=canonical.digest(raw.leaf), body=one.body)
+    content = raw.body or b"{}"
+    return Entry(one.index, leaf, canonical.digest(raw.leaf), merkle.leaf_hash(raw.leaf), content, is_plain=False)
 
 
 def _adopt(evidence: Evidence, read: Entry) -> None:

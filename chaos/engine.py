@@ -37,7 +37,6 @@ from chaos.streams import Means
 from chaos.traffic import Traffic
 from chaos.undo_ledger import UndoFailed, UndoLedger, to_its_end
 from compose import operator, programs
-from compose.founding import EDITOR
 from compose.gate import Gate
 from compose.stack import Stack, StackSpec, default_folder
 
@@ -206,7 +205,7 @@ class Engine:
     async def _traffic(self, stack: Stack) -> AsyncIterator[Traffic]:
         """Send the background load, and tell the host of it twice a second."""
         keys = [*stack.client_keys().values()] or [stack.api_key("editor")]
-        means = Means(api_keys={EDITOR: keys[0]} if stack.gate is None else stack.gate.api_keys)
+        means = Means(api_keys=stack.gate.api_keys)
         async with (
             Traffic(
                 stack.address,

@@ -178,6 +178,12 @@ rehearse *options: setup
 contract *options: setup
     @{{ python }} -m pytest {{ side_by_side }} tests/contract "$@"
 
+# Write docs/openapi.json, the description of the API last released; a release does it, nothing else
+[group('machine')]
+[no-exit-message]
+release-api: environment
+    @{{ python }} -m tests.contract.description
+
 # What must be true of the repository: documents, names, links, the commands in README
 [group('checks')]
 [no-exit-message]

@@ -204,7 +204,7 @@ class Engine:
     @contextlib.asynccontextmanager
     async def _traffic(self, stack: Stack) -> AsyncIterator[Traffic]:
         """Send the background load, and tell the host of it twice a second."""
-        keys = [stack.api_key("editor")]
+        keys = [*stack.client_keys().values()] or [stack.api_key("editor")]
         means = Means(api_keys=stack.gate.api_keys, token_key=stack.gate.token_key)
         async with (
             Traffic(

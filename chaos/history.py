@@ -16,12 +16,14 @@ row written after the answer (or after the deadline). Chapter and verse: Knossos
 | ``target`` | both | whose head is read or moved |
 | ``validator``, ``decision``, ``vote`` | invoke of a vote | who says what; the envelope's digest |
 | ``why`` | invoke, ``forbidden_vote`` and streams | what is wrong with it |
+| ``pointer``, ``rule`` | invoke, streams | where the refusal must point, and which rule it must name |
 | ``to_version`` | invoke, ``rollback`` | the version to restore |
 | ``proposal`` | both | identity asked for by ``get``, or given by an acknowledgement |
 | ``after`` | invoke, ``list`` | last identity of the page before this one; absent on a first page |
 | ``intended`` | invoke | when it was due; ``t`` is when it was sent, the difference is the generator's lag |
 | ``status``, ``replica``, ``request`` | completion | of the answer: status, X-Replica, X-Request-Id |
 | ``code``, ``retry_after`` | completion | the problem's code; Retry-After as sent |
+| ``media_type``, ``flaws`` | completion, refused | of the problem: its type; pointer, code, message of each flaw |
 | ``error`` | completion | why there was no answer: ``timeout``, ``refused``, ``reset``, ``malformed``, ``abandoned`` |
 | ``digest`` | completion of a proposal | SHA-256 of the answer's canonical JSON |
 | ``proposal_digest``, ``state``, ``revision`` | completion of a proposal | as the service states them |

@@ -82,6 +82,8 @@ class StackSpec:
     """More of them, with their roles: clients like any other, under the documented rate limit."""
     rate_limits: Mapping[str, int] = field(default_factory=dict)
     """Requests a minute of single principals, where they are not the documented ones."""
+    clients: int = 0
+    """So many principals more, all editors: `client-1`, ... Modes in which it matters who asks need many."""
 
 
 def default_folder() -> Path:
@@ -192,6 +194,10 @@ class Stack:
     def token_keys_file(self) -> Path:
         """Where the replicas read whose tokens are good."""
         return self.secrets_folder / "token-keys.json"
+
+    def client_keys(self) -> dict[str, str]:
+        """Return the keys of the clients that the spec asked for, by principal."""
+        return {name: self._api_keys[name] for name in _client_names(self.spec.clients)}
 
     def replica_names(self) -> tuple[str, ...]:
         """Return the replicas that the stack began with."""
@@ -319,7 +325,7 @@ class Stack:
     def _harness(self) -> dict[str, tuple[str, ...]]:
         """Return the principals through whom the harness works, and their roles."""
         own: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
-        return {**own, **founding.ROLES}
+        return {**own, **dict.fromkeys(_client_names(self.spec.clients), ("editor",)), **founding.ROLES}
 
     def _rate_limits(self) -> dict[str, int]:
         """Each of the harness's clients stands for a thousand; who is not named has the documented limit."""
@@ -432,6 +438,10 @@ class Stack:
 
     def _replica_log(self, name: str) -> Path:
         return self.spec.logs / f"{name}.log"
+
+
+def _client_names(count: int) -> list[str]:
+    return [f"client-{number}" for number in range(1, count + 1)]
 
 
 def _slot(name: str) -> int:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from chaos.scenario import Stream
-from chaos.streams import credentials, rates, tokens
+from chaos.streams import bodies, credentials, paths, rates, tokens
 from chaos.streams.base import Maker, Means, Occasion
 
 __all__ = ["KINDS", "Maker", "Means", "Occasion", "UnknownStreamError", "require_known"]
@@ -21,6 +21,8 @@ KINDS: Final[Mapping[str, Maker]] = MappingProxyType(
         "invalid_token": tokens.invalid_token,
         "expired_token": tokens.expired_token,
         "reading_as": rates.reading_as,
+        "misshapen_proposal": bodies.misshapen_proposal,
+        "unknown_path": paths.unknown_path,
     }
 )
 

@@ -171,6 +171,7 @@ def create_service(settings: Settings, *, clock: Clock, wall: WallClock = time.t
     background.extend(made.background)
     authenticator = Authenticator(keys, _tokens(settings, clock, wall))
     litestar = _litestar(settings, made.stages, checks, authentication(authenticator, limiter))
+    schema_document = reference.complete(litestar, BODIES)
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
     metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)
@@ -180,11 +181,12 @@ def create_service(settings: Settings, *, clock: Clock, wall: WallClock = time.t
             litestar,
             settings.http,
             Doorkeeper(limiter, authenticator),
+            fields=reference.fields(schema_document),
             clock=clock,
             new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES),
         ),
         litestar=litestar,
-        schema_document=reference.complete(litestar, BODIES),
+        schema_document=schema_document,
         database=database,
         sandbox=sandbox,
         readiness=readiness,

@@ -7,6 +7,7 @@ The document's six names are the constants REQUEST_COUNT, REQUEST_DURATION, DB_E
 AUTH_ATTEMPTS and RATE_LIMIT_REJECTIONS. The labels `service`, `env` and `pod` are the scraper's.
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -74,6 +75,14 @@ DB_REPEATED_UNITS = Counter(
 )
 DB_CONNECT_ATTEMPTS = Counter(
     "firewall_db_connect_attempts_total", "Attempts of the reconnection driver, by outcome.", ("outcome",)
+)
+CLIENT_BUCKETS: Final = 32
+"""So many groups the clients are divided into: enough to tell one client from all of them, few enough to keep."""
+CLIENT_REQUESTS = Counter(
+    "firewall_client_requests_total", "Requests answered, by the group that a hash puts the client in.", ("bucket",)
+)
+CLIENT_REFUSALS = Counter(
+    "firewall_client_refusals_total", "Those of them that were answered with a client error.", ("bucket",)
 )
 AUTH_ATTEMPTS = Counter("firewall_auth_attempts_total", "Credentials checked.", ("status",))
 RATE_LIMIT_REJECTIONS = Counter("firewall_rate_limit_rejections_total", "Requests over the rate.", ("scope",))
@@ -153,6 +162,19 @@ def status_class(status: int) -> str:
     return f"{status // 100}xx"
 
 
+def client_bucket(who: str) -> str:
+    """Return the group of a client, a principal or an address: the same in every process."""
+    return f"{zlib.crc32(who.encode()) % CLIENT_BUCKETS:02d}"
+
+
+def count_client(who: str, *, is_refused: bool) -> None:
+    """Count an answer for its client's group (FM12): no client gets a series of its own, however many there are."""
+    bucket = client_bucket(who)
+    CLIENT_REQUESTS.labels(bucket).inc()
+    if is_refused:
+        CLIENT_REFUSALS.labels(bucket).inc()
+
+
 def initialise(routes: Iterable[tuple[str, str, Iterable[int]]]) -> None:
     """Show what is counted at 0: `routes` are (method, route, the statuses it documents)."""
     for method, route, statuses in routes:
@@ -178,5 +200,7 @@ _VALUES: Final[Sequence[tuple[Counter | Gauge, Sequence[str]]]] = (
     (SANDBOX_WORKERS_LOST, WORKER_LOSSES),
     (WAITING_ROOM_REFUSALS, REFUSAL_REASONS),
     (POOL_CONNECTIONS, ("open", "in_use", "idle")),
+    (CLIENT_REQUESTS, [f"{number:02d}" for number in range(CLIENT_BUCKETS)]),
+    (CLIENT_REFUSALS, [f"{number:02d}" for number in range(CLIENT_BUCKETS)]),
 )
 """Metrics of one label, with its values."""

@@ -6,7 +6,7 @@ those must be counted too. Answers carry X-Request-Id and X-Replica, whatever pr
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +15,9 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app import log, metrics
 from app.api import facts, paths, problems
-from app.api.facts import Facts
-from app.errors import FirewallError, InvalidRequest
+from app.api.facts import Facts, Refusal
+from app.core.documents import pointer
+from app.errors import FirewallError, Flaw, InvalidRequest
 from app.resilience.deadline import Clock, Deadline
 from app.resilience.rate_limit import RateLimiter
 from app.security.authentication import Authenticator, credentials
@@ -30,7 +31,14 @@ SECURITY_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 )
+CLIENT_ERRORS: Final = range(400, 500)
 ERROR_FROM: Final = 500
+FLAWS_LOGGED_MAX: Final = 5
+STEPS_LOGGED_MAX: Final = 8
+PRODUCT: Final = re.compile(rb"[A-Za-z0-9._-]{1,32}(?:/[A-Za-z0-9._-]{1,32})?")
+"""What begins a User-Agent: the client's program and version."""
+NOT_OURS: Final = "*"
+"""Stands in the log for a field that the API does not have: its name is the client's."""
 HEALTH: Final = "/health"
 
 
@@ -63,11 +71,14 @@ class Observed:
         policy: HttpPolicy,
         doorkeeper: Doorkeeper,
         *,
+        fields: Collection[str],
         clock: Clock,
         new_request_id: Callable[[], str],
     ) -> None:
+        """Wrap the application; `fields` are the names that the API itself gives to fields and parameters."""
         self._application = application
         self._doorkeeper = doorkeeper
+        self._fields = frozenset(fields)
         self._policy = policy
         self._clock = clock
         self._new_request_id = new_request_id
@@ -102,11 +113,13 @@ class Observed:
             paths.keep_encoded(scope)
             await self._application(scope, receive, answer)
         except FirewallError as error:
+            known.refusal = Refusal.of(error)
             await answer.problem(error)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the last net: a client gets an answer whatever happened
             problems.report(error, request_id=known.request_id)
+            known.refusal = Refusal.of(FirewallError())
             await answer.problem(FirewallError())
 
     def _request_id(self, scope: HTTPScope) -> str:
@@ -130,6 +143,9 @@ class Observed:
             method, route, route_class, str(answer.status), metrics.status_class(answer.status)
         ).inc()
         metrics.REQUEST_DURATION.labels(route, route_class).observe(seconds)
+        if route_class != "health":
+            who = known.identity.principal if known.identity else known.client_address
+            metrics.count_client(who, is_refused=answer.status in CLIENT_ERRORS)
         level = "warning" if answer.status >= ERROR_FROM else "info"
         if route_class == "health":
             level = "debug"  # Probes come every second; readiness_changed says what matters.
@@ -142,6 +158,27 @@ class Observed:
             request_id=known.request_id,
             principal=known.identity.principal if known.identity else None,
             client_address=known.client_address,
+            **self._refusal(scope, known),
+        )
+
+    def _refusal(self, scope: HTTPScope, known: Facts) -> dict[str, object]:
+        """Return what the log says of a refusal (FM12): its code, the flaws' places and rules, the client's program.
+
+        Never what was sent: a step of a pointer that is no field of ours and no index is not shown.
+        """
+        if known.refusal is None:
+            return {}
+        product = PRODUCT.match(facts.header(scope, b"user-agent") or b"")
+        return {
+            "code": known.refusal.code,
+            "flaws": [f"{self._place(flaw)} {flaw.code}" for flaw in known.refusal.flaws[:FLAWS_LOGGED_MAX]],
+            "client": product[0].decode() if product else None,
+        }
+
+    def _place(self, flaw: Flaw) -> str:
+        steps: Iterable[str] = flaw.pointer.split("/")[1 : STEPS_LOGGED_MAX + 1]
+        return pointer.join(
+            step if step in self._fields or pointer.index(step) is not None else NOT_OURS for step in steps
         )
 
 

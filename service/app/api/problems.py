@@ -114,7 +114,9 @@ class _FrameworkError(FirewallError):
 
 
 def _respond(request: Request[Any, Any, Any], error: FirewallError) -> Response[bytes]:
-    status, headers, body = render(error, facts.of(request.scope).request_id)
+    known = facts.of(request.scope)
+    known.refusal = facts.Refusal.of(error)
+    status, headers, body = render(error, known.request_id)
     return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 

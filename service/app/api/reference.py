@@ -66,6 +66,14 @@ def complete(application: Litestar, bodies: Sequence[type[msgspec.Struct]]) -> d
     return schema
 
 
+def fields(schema: Mapping[str, Any]) -> frozenset[str]:
+    """Return every name that the API itself gives to a field of a body or to a parameter."""
+    components = schema["components"]["schemas"].values()
+    operations = [item[method] for item in schema["paths"].values() for method in METHODS if method in item]
+    parameters = [parameter["name"] for operation in operations for parameter in operation.get("parameters", [])]
+    return frozenset(parameters).union(*(component.get("properties", {}) for component in components))
+
+
 class ReferencePage(OpenAPIRenderPlugin):
     """Renders the schema as one self-contained page."""
 

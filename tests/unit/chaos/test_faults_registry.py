@@ -7,6 +7,7 @@ import pytest
 
 from chaos.faults import (
     KINDS,
+    BreakingRelease,
     InvalidConfiguration,
     InvalidFault,
     OnlyTraffic,
@@ -33,6 +34,7 @@ EVERY_FAULT: list[Fault] = [
     PacketsDropped(ports=(15431, 15432)),
     InvalidConfiguration(values={"FIREWALL_PORT": "x"}),
     InvalidConfiguration(missing=("FIREWALL_DATABASE_HOST",), secrets={"FIREWALL_API_KEY_PEPPER_FILE": " "}),
+    BreakingRelease(),
     OnlyTraffic(),
     OnlyTraffic(answers="2xx", per_second_min=0.5),
 ]

@@ -156,6 +156,10 @@ unit *options: setup
 fuzz *options: environment
     @exec {{ python }} -m pytest tests/unit/service/test_bytes_generated.py --timeout=0 --documents=1000000 "$@"
 
+# Rate limits of 1 to 6000 a minute, kept for ten minutes of a driven clock by three replicas, the server's clock set at will
+limits *options: setup
+    @exec {{ python }} -m pytest tests/integration/service/test_rate_limit_script.py --limit-minutes=10 "$@"
+
 # Random lives of proposals, with many people at once, against a model of the design (about a second each; or: --lives N --seed S)
 [group('checks')]
 [no-exit-message]
@@ -173,6 +177,12 @@ rehearse *options: setup
 [no-exit-message]
 contract *options: setup
     @{{ python }} -m pytest {{ side_by_side }} tests/contract "$@"
+
+# Write docs/openapi.json, the description of the API last released; a release does it, nothing else
+[group('machine')]
+[no-exit-message]
+release-api: environment
+    @{{ python }} -m tests.contract.description
 
 # What must be true of the repository: documents, names, links, the commands in README
 [group('checks')]

@@ -19,7 +19,7 @@ import msgspec
 from app.core.documents import canonical
 from app.core.signing import statement
 from app.resilience.deadline import Deadline
-from app.security.api_keys import Authenticator
+from app.security.api_keys import ApiKeys
 from app.workflow.intake import accept
 from benchmarks import ordinary, samples
 from benchmarks.measure import Goal, Pair, Prepared, Side
@@ -180,7 +180,7 @@ def apply() -> Iterator[list[Pair]]:
 def _authentication(running: Served) -> Pair:
     stages = running.stages
     key = stages.founded.keys[PROPOSER]
-    authenticator = Authenticator(stages.database, settings(stages.founded).keys, clock=time.monotonic)
+    authenticator = ApiKeys(stages.database, settings(stages.founded).keys, clock=time.monotonic)
     deadline = Deadline.after(3600, clock=time.monotonic)
 
     async def many(calls: int) -> None:

@@ -33,6 +33,7 @@ from chaos.runbook import Stage
 from chaos.scenario import Injection, Observation, Scenario
 from chaos.scenarios import SCENARIOS
 from chaos.steady_state import SteadyState
+from chaos.streams import Means
 from chaos.traffic import Traffic
 from chaos.undo_ledger import UndoFailed, UndoLedger, to_its_end
 from compose import operator, programs
@@ -203,10 +204,17 @@ class Engine:
     @contextlib.asynccontextmanager
     async def _traffic(self, stack: Stack) -> AsyncIterator[Traffic]:
         """Send the background load, and tell the host of it twice a second."""
-        keys = [stack.api_key("editor")]
+        keys = [*stack.client_keys().values()] or [stack.api_key("editor")]
+        means = Means(api_keys=stack.gate.api_keys, token_key=stack.gate.token_key)
         async with (
             Traffic(
-                stack.address, keys, self.scenario.load, self.evidence, seed=self.plan.seed, gate=stack.gate
+                stack.address,
+                keys,
+                self.scenario.load,
+                self.evidence,
+                seed=self.plan.seed,
+                gate=stack.gate,
+                means=means,
             ) as traffic,
             asyncio.TaskGroup() as tasks,
         ):

@@ -33,8 +33,10 @@ ERRORS: Final = "errors.jsonl"
 """Bodies of answers that are no success: where the search for secrets looks."""
 SUCCESSES: Final = range(200, 300)
 _HEADERS_KEPT: Final = {"replica": "x-replica", "retry_after": "retry-after", "request": "x-request-id"}
+_FACTS_OF_BOTH_ROWS: Final = ("life", "stream")
 _ERROR_BYTES_MAX = 4096
 _ERRORS_MAX = 2000
+_FLAWS_MAX = 5
 _LAST_SECOND = 1.0
 
 
@@ -219,6 +221,9 @@ class Exchange:
         if answer.status not in SUCCESSES:
             if isinstance(document.get("code"), str):
                 completion["code"] = document["code"]
+            completion["media_type"] = answer.headers.get("content-type", "")
+            if isinstance(document.get("errors"), list):
+                completion["flaws"] = document["errors"][:_FLAWS_MAX]
             self._keep_error(answer)
             return completion
         if answer.headers.get("idempotency-replayed") == "true":
@@ -243,7 +248,7 @@ class Exchange:
                 "type": outcome.value,
                 "kind": request.kind.value,
                 "ms": milliseconds,
-                **({"life": request.facts["life"]} if "life" in request.facts else {}),
+                **{name: request.facts[name] for name in _FACTS_OF_BOTH_ROWS if name in request.facts},
                 **completion,
             }
         )

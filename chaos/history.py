@@ -9,18 +9,21 @@ row written after the answer (or after the deadline). Chapter and verse: Knossos
 | ``type`` | both | ``invoke``, then ``ok``, ``fail`` or ``info``; ``dropped``: never sent, the pool was full |
 | ``kind`` | both | see ``Kind`` |
 | ``life`` | both | number of the whole life (``chaos.lives``) that the operation is a step of |
+| ``stream`` | both | name of the stream (``chaos.streams``) that the operation belongs to |
 | ``principal`` | invoke | who asked ("client-1"); never the API key |
 | ``key``, ``body_sha256`` | invoke, writes | Idempotency-Key; SHA-256 of the very bytes sent |
 | ``of`` | invoke | the operation that is repeated, whose key is used again, or whose acknowledgement is read back |
 | ``target`` | both | whose head is read or moved |
 | ``validator``, ``decision``, ``vote`` | invoke of a vote | who says what; the envelope's digest |
-| ``why`` | invoke, ``forbidden_vote`` | what is wrong with it |
+| ``why`` | invoke, ``forbidden_vote`` and streams | what is wrong with it |
+| ``pointer``, ``rule`` | invoke, streams | where the refusal must point, and which rule it must name |
 | ``to_version`` | invoke, ``rollback`` | the version to restore |
 | ``proposal`` | both | identity asked for by ``get``, or given by an acknowledgement |
 | ``after`` | invoke, ``list`` | last identity of the page before this one; absent on a first page |
 | ``intended`` | invoke | when it was due; ``t`` is when it was sent, the difference is the generator's lag |
 | ``status``, ``replica``, ``request`` | completion | of the answer: status, X-Replica, X-Request-Id |
 | ``code``, ``retry_after`` | completion | the problem's code; Retry-After as sent |
+| ``media_type``, ``flaws`` | completion, refused | of the problem: its type; pointer, code, message of each flaw |
 | ``error`` | completion | why there was no answer: ``timeout``, ``refused``, ``reset``, ``malformed``, ``abandoned`` |
 | ``digest`` | completion of a proposal | SHA-256 of the answer's canonical JSON |
 | ``proposal_digest``, ``state``, ``revision`` | completion of a proposal | as the service states them |
@@ -168,6 +171,11 @@ class Operation:
     def principal(self) -> str:
         """Who asked."""
         return str(self.invocation.data.get("principal", ""))
+
+    @property
+    def stream(self) -> str | None:
+        """The stream it belongs to, or ``None``: background traffic."""
+        return self.invocation.data.get("stream")
 
     @property
     def key(self) -> str | None:

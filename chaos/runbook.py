@@ -63,6 +63,10 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "AMGF_DATABASE_START": "a shell command that starts a stopped database server and returns",
         "AMGF_MONITOR_PASSFILE": "password file (PGPASSFILE) of the role firewall_monitor",
         "AMGF_SECRETS": "folder with one file for each secret, such as firewall_app.password",
+        "AMGF_API_KEY_FILES": "files with one API key each, separated by spaces",
+        "AMGF_TOKEN_KEYS": "the file of keys that sign tokens, which the replicas read",
+        "AMGF_TOKEN_ISSUE": "a shell command that prints a new token, as a client would get one",
+        "AMGF_REPLICA_LOGS": "the log of each replica, in the same order, separated by spaces",
         "AMGF_POSTGRES_BIN": "folder with psql and pg_isready",
         "AMGF_TOXIPROXY": "address of Toxiproxy's API; only where there is one",
     }

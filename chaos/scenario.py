@@ -61,7 +61,7 @@ class Fault(Protocol):
 class Stream:
     """Arrivals of one more kind beside the background traffic (FM04, FM05, FM06, FM12: the traffic is the fault).
 
-    ``kind`` names a request that ``chaos.traffic`` knows how to make ("invalid_key", "expired_token", ...) and
+    ``kind`` names a request that ``chaos.streams`` knows how to make ("invalid_key", "expired_token", ...) and
     ``parameters`` its variables; an unknown kind is an error before anything runs. Every line of the history
     that a stream causes carries ``stream``: its name.
     """

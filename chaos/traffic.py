@@ -3,7 +3,8 @@
 Requests go through the proxy in front, as users' do. Each has a deadline; latency counts from the instant the
 arrival was *due*. An arrival that finds the bounded pool full is recorded as ``dropped`` and the run becomes
 invalid, as it does when the generator itself lags (``chaos.checks.availability.generator_kept_up``). Where the stack
-has a gate, whole lives of proposals (``chaos.lives``) begin beside it, at a rate of their own.
+has a gate, whole lives of proposals (``chaos.lives``) begin beside it, at a rate of their own; and so do the streams of
+the load (``chaos.streams``), where the traffic itself is the fault.
 """
 
 import asyncio
@@ -20,8 +21,12 @@ from chaos.evidence import EvidenceWriter
 from chaos.exchange import Done, Exchange, Figures, Limits, Request
 from chaos.history import Kind, Outcome, sha256
 from chaos.lives import Lives
-from chaos.scenario import Load
+from chaos.scenario import Load, Stream
+from chaos.streams import KINDS, Means, Occasion, UnknownStreamError, require_known
+from chaos.streams.base import instants
 from compose.gate import Gate
+
+__all__ = ["Traffic", "UnknownStreamError"]
 
 _PROPOSALS = "/api/v1/proposals"
 _TARGETS = "/api/v1/targets"
@@ -38,10 +43,6 @@ class _Page:
     after: str
 
 
-class UnknownStreamError(ValueError):
-    """A load asks for a kind of stream that nobody has built."""
-
-
 class Traffic:
     """Sends load from entering to leaving the context; leaving waits for what is in flight.
 
@@ -53,6 +54,7 @@ class Traffic:
         seed: of all chance; the same seed gives the same arrivals and bodies.
         limits: deadline and pool.
         gate: who may do what, for whole lives; ``None``: proposals are only taken in.
+        means: what the makers of streams are given.
 
     Raises:
         UnknownStreamError: the load names a kind of stream that is not known here.
@@ -68,14 +70,16 @@ class Traffic:
         seed: int,
         limits: Limits | None = None,
         gate: Gate | None = None,
+        means: Means | None = None,
     ) -> None:
         if not keys:
             raise ValueError("traffic needs at least one API key")
-        _require_known(load)
+        require_known(load.streams)
         self.seed = seed
         self._keys = tuple(keys)
         self._load = load
         self._gate = gate
+        self._means = means or Means(api_keys={_name(client): key for client, key in enumerate(keys)})
         self._chance = stream(seed, "choices")
         self._exchange = Exchange(address, writer, limits=limits)
         self._lives = None if gate is None else Lives(self._exchange, gate)
@@ -116,7 +120,7 @@ class Traffic:
         Raises:
             UnknownStreamError: the load names a kind of stream that is not known here; nothing is changed.
         """
-        _require_known(load)
+        require_known(load.streams)
         self._stop()
         self._changes += 1
         self._number_of_serial.clear()
@@ -142,6 +146,9 @@ class Traffic:
         if self._lives is not None and load.lives_per_second > 0:
             coming = self._lives.arrive(load.lives_per_second, seed, self._tasks)
             started.append(self._tasks.create_task(coming, name="lives generator"))
+        started.extend(
+            self._tasks.create_task(self._generate_stream(one, seed), name=f"stream {one.name}") for one in load.streams
+        )
         return tuple(started)
 
     def _stop(self) -> None:
@@ -154,6 +161,17 @@ class Traffic:
             due = started + arrival.offset
             await asyncio.sleep(due - time.monotonic())  # at once when late
             self._admit(arrival, due)
+
+    async def _generate_stream(self, one: Stream, seed: int) -> None:
+        make, chance = KINDS[one.kind], stream(seed, f"contents of {one.name}")
+        started = time.monotonic()
+        for count, offset in enumerate(instants(one, seed)):
+            due = started + offset
+            await asyncio.sleep(due - time.monotonic())
+            request = make(Occasion(one, count, due, chance, self._means))
+            number = self._exchange.admit(request.kind, due)
+            if number is not None:
+                self._tasks.create_task(self._exchange.perform(number, request), name=f"operation {number}")
 
     def _admit(self, arrival: Arrival, due: float) -> None:
         number = self._exchange.admit(arrival.kind, due)
@@ -236,9 +254,3 @@ class Traffic:
 
 def _name(client: int) -> str:
     return f"client-{client + 1}"
-
-
-def _require_known(load: Load) -> None:
-    unknown = sorted({one.kind for one in load.streams})
-    if unknown:
-        raise UnknownStreamError(f"traffic knows no stream of kind {', '.join(unknown)}")

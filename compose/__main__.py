@@ -112,7 +112,7 @@ def _tell(home: up.Home, state: up.State) -> None:
     headers = _shown(home.headers)
     click.echo(
         f"""\
-address    {state.address}   documentation {state.address}/schema
+address    {state.address}   documentation http://127.0.0.1:{state.ports.replicas[0]}/schema
 alerts     http://127.0.0.1:{state.ports.prometheus}/alerts   http://127.0.0.1:{state.ports.alertmanager}
 logs       {_shown(home.logs)}
 stop       ./justw down

@@ -21,7 +21,18 @@ import httpx
 from nacl.signing import SigningKey
 
 from compose import part
-from compose.gate import DOCUMENT, MOVING_TARGETS, QUIET_TARGETS, SCHEMA, Gate, Governed, Validator
+from compose.gate import (
+    AUDIENCE,
+    DOCUMENT,
+    ISSUER,
+    ISSUER_KEY_ID,
+    MOVING_TARGETS,
+    QUIET_TARGETS,
+    SCHEMA,
+    Gate,
+    Governed,
+    Validator,
+)
 from compose.postgres import write_secret
 from compose.processes import PartFailed
 
@@ -82,6 +93,16 @@ class Founding:
         """Signs decisions and attestations."""
         return self._key("service")
 
+    @functools.cached_property
+    def token_key(self) -> SigningKey:
+        """Signs tokens, as the issuer of this stack would."""
+        return self._key("tokens")
+
+    @property
+    def token_keys_file(self) -> Path:
+        """Where the replicas read whose tokens are good."""
+        return self.folder / "token-keys.json"
+
     def settings(self, state: Path) -> dict[str, str]:
         """Return what replicas are told: where their keys are, and never the keys; ``state`` is for the log's mark."""
         return {
@@ -91,6 +112,9 @@ class Founding:
             "FIREWALL_LOG_ORIGIN": ORIGIN,
             "FIREWALL_LOG_WATERMARK_FILE": str(state / "log-high-water-mark"),
             "FIREWALL_ACTUATOR_HOSTS": "127.0.0.1",
+            "FIREWALL_TOKEN_KEYS_FILE": str(self.token_keys_file),
+            "FIREWALL_TOKEN_ISSUER": ISSUER,
+            "FIREWALL_TOKEN_AUDIENCE": AUDIENCE,
         }
 
     async def govern(self, address: str, admin_key: str, *, actuator: str | None = None) -> dict[str, Governed]:
@@ -135,6 +159,7 @@ class Founding:
             origin=ORIGIN,
             log_key=bytes(self.log_key.verify_key),
             service_key=bytes(self.service_key.verify_key),
+            token_key=self.token_key,
             genesis=self.folder / GENESIS,
             validators=self.validators,
             api_keys=dict(api_keys),
@@ -148,11 +173,19 @@ class Founding:
         for name in (
             "log",
             "service",
+            "tokens",
             *(f"founder-{one}" for one in FOUNDERS),
             *(f"validator-{one[0]}" for one in PEOPLE),
         ):
             write_secret(self.file(name), base64.b64encode(secrets.token_bytes(32)).decode())
         write_secret(self.file("actuator"), secrets.token_urlsafe(32))
+        x = base64.urlsafe_b64encode(bytes(self.token_key.verify_key)).rstrip(b"=").decode()
+        key = {"kty": "OKP", "crv": "Ed25519", "x": x}
+        table = {
+            "keys": [{"kid": ISSUER_KEY_ID, "alg": "EdDSA", "roles": ["viewer", "editor"], "key": key}],
+            "revoked": [],
+        }
+        write_secret(self.token_keys_file, json.dumps(table))
 
     def file(self, name: str) -> Path:
         """Return where a key is."""

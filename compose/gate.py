@@ -14,6 +14,9 @@ from nacl.signing import SigningKey
 
 QUIET_TARGETS: Final = 20
 MOVING_TARGETS: Final = 12
+ISSUER: Final = "https://issuer.firewall.example"
+AUDIENCE: Final = "firewall.example"
+ISSUER_KEY_ID: Final = "game-day"
 DOCUMENT: Final[dict[str, Any]] = {
     "prompts": {"system": "Answer politely."},
     "tool_grants": ["search"],
@@ -67,6 +70,8 @@ class Gate:
     """Public."""
     service_key: bytes
     """Public."""
+    token_key: SigningKey = field(repr=False, compare=False)
+    """Signs tokens that the replicas take."""
     genesis: Path
     """The bundle; nothing in it is secret."""
     validators: tuple[Validator, ...]

@@ -46,6 +46,7 @@ def environment(stack: Stack, switch: Path) -> dict[str, str]:
     """Return every variable a runbook may refer to. No secret is among them, only where secrets are."""
     replicas, ports = stack.replica_names(), stack.ports
     command = [sys.executable, "-m", "compose.operator", str(switch), "start"]
+    issue = [sys.executable, "-m", "compose.issuer", str(stack.secrets_folder / "keys" / "tokens.key")]
     return {
         "AMGF_PYTHON": sys.executable,
         "AMGF_ADDRESS": stack.address,
@@ -65,6 +66,10 @@ def environment(stack: Stack, switch: Path) -> dict[str, str]:
         "AMGF_MONITOR_PASSFILE": str(stack.secrets_folder / "pgpass"),
         "AMGF_SECRETS": str(stack.secrets_folder),
         "AMGF_POSTGRES_BIN": str(stack.postgres.binaries),
+        "AMGF_API_KEY_FILES": " ".join(map(str, stack.api_key_files())),
+        "AMGF_TOKEN_KEYS": str(stack.token_keys_file),
+        "AMGF_TOKEN_ISSUE": f"cd {shlex.quote(str(REPOSITORY))} && {shlex.join(issue)}",
+        "AMGF_REPLICA_LOGS": " ".join(str(stack.spec.logs / f"{name}.log") for name in replicas),
         "AMGF_TOXIPROXY": stack.toxiproxy.address,
     }
 

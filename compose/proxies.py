@@ -12,6 +12,8 @@ from compose.ports import SLOTS, Ports
 from compose.processes import PartFailed
 
 RUNTIME_SECONDS: Final = 2.0
+HEADERS_BYTES_MAX: Final = 16_384
+"""Of a request, all together."""
 
 
 class Toxiproxy(part.Part):
@@ -132,6 +134,7 @@ class HAProxy(part.Part):
                 "haproxy.cfg.j2",
                 ports=self._ports,
                 slots=range(1, SLOTS + 1),
+                headers_bytes_max=HEADERS_BYTES_MAX,
                 runtime_socket=self.runtime_socket,
                 server_milliseconds=round((self._request_deadline_seconds + 1) * 1000),
                 client_milliseconds=round((self._request_deadline_seconds + 2) * 1000),

@@ -36,6 +36,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`CrashLoopBackOff` between two starts."""
     wanted: bool = True
     """False: stopped on purpose, stays so."""
+    address: str = ""
+    """Where it answers, past HAProxy."""
     revision: int = 0
     """Of the configuration that its newest life was started with; see `SharedConfiguration`."""
     last_seconds: float | None = None

@@ -46,6 +46,7 @@ OTHER_TARGETS: Final = 4
 """What Prometheus reads beside the replicas: their supervisor, HAProxy, itself, Alertmanager."""
 REQUEST_DEADLINE_SECONDS: Final = 3.0
 """The service's own default; HAProxy's timeouts nest around it."""
+HARNESS_PER_MINUTE: Final = 60_000
 REQUEST_DEADLINE_SETTING: Final = "FIREWALL_REQUEST_DEADLINE_SECONDS"
 
 # Kubernetes waits 10 s, then 20 s ... 5 min between restarts. The fast profile compresses that like its alerts.
@@ -77,6 +78,12 @@ class StackSpec:
     environment: str = "production"
     limits: Limits = field(default_factory=Limits)
     api_key_roles: tuple[str, ...] = ("editor",)
+    principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """More of them, with their roles: clients like any other, under the documented rate limit."""
+    rate_limits: Mapping[str, int] = field(default_factory=dict)
+    """Requests a minute of single principals, where they are not the documented ones."""
+    clients: int = 0
+    """So many principals more, all editors: `client-1`, ... Modes in which it matters who asks need many."""
 
 
 def default_folder() -> Path:
@@ -174,6 +181,23 @@ class Stack:
     def api_key(self, role: str = "editor") -> str:
         """Return the key of a role that the spec asked for."""
         return self._api_keys[f"harness-{role}"]
+
+    def key_of(self, principal: str) -> str:
+        """Return the API key of a principal that the spec, or the founding, names."""
+        return self._api_keys[principal]
+
+    def api_key_files(self) -> tuple[Path, ...]:
+        """Return where the keys of the clients are that the spec asked for."""
+        return tuple(self._key_file(f"harness-{role}") for role in self.spec.api_key_roles)
+
+    @property
+    def token_keys_file(self) -> Path:
+        """Where the replicas read whose tokens are good."""
+        return self.secrets_folder / "token-keys.json"
+
+    def client_keys(self) -> dict[str, str]:
+        """Return the keys of the clients that the spec asked for, by principal."""
+        return {name: self._api_keys[name] for name in _client_names(self.spec.clients)}
 
     def replica_names(self) -> tuple[str, ...]:
         """Return the replicas that the stack began with."""
@@ -284,7 +308,7 @@ class Stack:
 
     async def _create_api_keys(self) -> None:
         """Make all keys in one go: starting Python for each would cost more than the rest of the stack."""
-        wanted = {**{f"harness-{role}": (role,) for role in self.spec.api_key_roles}, **founding.ROLES}
+        wanted = {**self._harness(), **self.spec.principals}
         ordered = self.spec.folder / "state" / "api-keys"
         ordered.write_text("".join(f"{name} {' '.join(roles)}\n" for name, roles in wanted.items()))
         printed = self.secrets_folder / "api-keys"  # what the job prints are the keys: no log may have them
@@ -297,6 +321,15 @@ class Stack:
         self._api_keys = dict(zip(wanted, keys, strict=True))
         for name, key in self._api_keys.items():
             write_secret(self._key_file(name), key)
+
+    def _harness(self) -> dict[str, tuple[str, ...]]:
+        """Return the principals through whom the harness works, and their roles."""
+        own: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
+        return {**own, **dict.fromkeys(_client_names(self.spec.clients), ("editor",)), **founding.ROLES}
+
+    def _rate_limits(self) -> dict[str, int]:
+        """Each of the harness's clients stands for a thousand; who is not named has the documented limit."""
+        return {**dict.fromkeys(self._harness(), HARNESS_PER_MINUTE), **self.spec.rate_limits}
 
     def _key_file(self, name: str) -> Path:
         return self.secrets_folder / f"api-key-{name}"
@@ -393,12 +426,22 @@ class Stack:
             "FIREWALL_DATABASE_USER": APPLICATION,
             "FIREWALL_DATABASE_PASSWORD_FILE": str(self.secrets_folder / f"{APPLICATION}.password"),
             "FIREWALL_API_KEY_PEPPER_FILE": str(self.secrets_folder / "api_key_pepper"),
+            "FIREWALL_VALKEY_HOST": "127.0.0.1",
+            "FIREWALL_VALKEY_PASSWORD_FILE": str(self.valkey.password_file),
+            "FIREWALL_RATE_LIMIT_REPLICAS": str(self.spec.replicas),
+            "FIREWALL_RATE_LIMIT_PRINCIPALS": ",".join(
+                f"{name}={limit}" for name, limit in self._rate_limits().items()
+            ),
             **self._founding.settings(self.spec.folder / "state"),
             **self._service_settings(),
         }
 
     def _replica_log(self, name: str) -> Path:
         return self.spec.logs / f"{name}.log"
+
+
+def _client_names(count: int) -> list[str]:
+    return [f"client-{number}" for number in range(1, count + 1)]
 
 
 def _slot(name: str) -> int:

@@ -168,6 +168,10 @@ class Supervisor:
         """Return how the last rolling update stands."""
         return self.rolling.status if self.rolling else Rollout()
 
+    def status(self, pod: Pod) -> ReplicaStatus:
+        """Return what is known of a replica, and where it is."""
+        return msgspec.structs.replace(pod.status(), address=self._address(pod))
+
     def pod(self, name: str) -> Pod:
         """Return a replica.
 
@@ -195,11 +199,10 @@ class Supervisor:
             del self._lives[name]
 
     def _launch(self, pod: Pod) -> Launch:
-        ports = self.configuration.ports
         return Launch(
             argv=(sys.executable, "-m", "app"),
             environment=self._environment(pod.name, pod.spec),
-            address=f"http://127.0.0.1:{ports.replicas[pod.spec.slot - 1]}",
+            address=self._address(pod),
             log=self._log(pod.name),
             revision=self.shared.revision,
         )
@@ -214,6 +217,7 @@ class Supervisor:
             "FIREWALL_PORT": str(ports.replicas[slot - 1]),
             "FIREWALL_METRICS_PORT": str(ports.replicas_metrics[slot - 1]),
             "FIREWALL_DATABASE_PORT": str(ports.database_proxies[slot - 1]),
+            "FIREWALL_VALKEY_PORT": str(ports.valkey_proxies[slot - 1]),
             **self.shared.changes,
             **spec.settings,
             **dict.fromkeys(spec.without),
@@ -226,6 +230,9 @@ class Supervisor:
 
     def _log(self, name: str) -> Path:
         return Path(self.configuration.logs) / f"{name}.log"
+
+    def _address(self, pod: Pod) -> str:
+        return f"http://127.0.0.1:{self.configuration.ports.replicas[pod.spec.slot - 1]}"
 
     def _tell_prometheus(self) -> None:
         ports = self.configuration.ports.replicas_metrics
@@ -284,7 +291,7 @@ def create_app(supervisor: Supervisor) -> Litestar:
 def _replica_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:
     @get("/replicas", sync_to_thread=False)
     def status() -> dict[str, ReplicaStatus]:
-        return {name: pod.status() for name, pod in supervisor.pods.items()}
+        return {name: supervisor.status(pod) for name, pod in supervisor.pods.items()}
 
     @put("/replicas/{name:str}")
     async def add(name: str, data: ReplicaSpec) -> None:

@@ -1,32 +1,43 @@
 #!/usr/bin/env python3
 """What the runbooks look with: only the standard library, so that it works where nothing else does.
 
-    probe.py http [--post JSON] [--header "NAME: VALUE"] [--timeout SECONDS] [--show HEADER] URL
+    probe.py http [--post JSON | --put JSON] [--header "NAME: VALUE"] [--key-file FILE]
+                  [--token-file FILE] [--timeout SECONDS] [--show HEADER] URL
                                                    status, that header and body; exit 0 below 400, else 22
     probe.py metric NAME ADDRESS [ADDRESS ...]     the sum of a metric's samples over these /metrics
+    probe.py strangers LOG [LOG ...]               from which addresses credentials were refused, and how often
     probe.py postgres HOST PORT [PORT ...]         how far a PostgreSQL greeting gets, for each port, and the worst
     probe.py replicas CONTROL                      which replicas are ready, and the exit code of the one that is not
     probe.py refused CONTROL [--names]             what replicas that are not ready say of their settings
     probe.py trial CONTROL [NAME=VALUE ...]        whether a new replica, with these changes, would accept its settings
+    probe.py patient KEY_FILE URL                  ask until refused (429), wait as long as told, and ask again
+    probe.py paced KEY_FILE RATE SECONDS URL       ask RATE times a second; how many were refused
 
 Exit codes as curl's: 0 fine, 7 no connection, 22 an HTTP error, 28 out of time, 1 the probe's answer is "no".
 """
 
 import argparse
+import collections
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import re
 import socket
 import struct
 import sys
+import time
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 TIMEOUT_SECONDS = 2.0
 OWN_ADDRESS = "127.0.0.2"
 BODY_BYTES_MAX = 4 * 1024 * 1024
 HTTP_ERROR = 400
+TOO_MANY = 429
+PATIENT_REQUESTS_MAX = 2000
+ADDRESSES_SHOWN_MAX = 20
 EXIT_NO, EXIT_NO_CONNECTION, EXIT_HTTP_ERROR, EXIT_OUT_OF_TIME = 1, 7, 22, 28
 # PostgreSQL's SSLRequest: a server answers one byte, S or N, before any authentication.
 GREETING = struct.pack("!ii", 8, 80877103)
@@ -45,26 +56,45 @@ def say(text: str) -> None:
 
 
 def ask(
-    url: str, *, post: str | None = None, headers: tuple[str, ...] = (), timeout: float = TIMEOUT_SECONDS
+    url: str,
+    *,
+    body: str | None = None,
+    method: str = "GET",
+    headers: tuple[str, ...] = (),
+    timeout: float = TIMEOUT_SECONDS,
 ) -> tuple[int, http.client.HTTPMessage, str]:
     """Return status, headers and body; raises OSError (TimeoutError is one) and http.client.HTTPException."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
     given = {name.strip(): value.strip() for name, _, value in (header.partition(":") for header in headers)}
-    if post is not None:
+    if body is not None:
         given["Content-Type"] = "application/json"
     try:
         path = urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
-        connection.request("GET" if post is None else "POST", path, body=post, headers=given)
+        connection.request(method, path, body=body, headers=given)
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read(BODY_BYTES_MAX).decode(errors="replace")
     finally:
         connection.close()
 
 
-def probe_http(url: str, *, post: str | None, headers: tuple[str, ...], timeout: float, show: str | None) -> int:
+def secret_of(file: Path) -> str:
+    """Return what a key or token file holds; it is sent and never printed."""
+    return file.read_text(encoding="ascii").strip()
+
+
+def probe_http(given: argparse.Namespace) -> int:
     """Say what one request gave."""
-    status, answered, body = ask(url, post=post, headers=headers, timeout=timeout)
+    show: str | None = given.show
+    method, sent = next(
+        ((way, text) for way, text in (("POST", given.post), ("PUT", given.put)) if text), ("GET", None)
+    )
+    headers = list(given.header)
+    if given.key_file is not None:
+        headers.append(f"X-API-Key: {secret_of(given.key_file)}")
+    if given.token_file is not None:
+        headers.append(f"Authorization: Bearer {secret_of(given.token_file)}")
+    status, answered, body = ask(given.url, body=sent, method=method, headers=tuple(headers), timeout=given.timeout)
     say(f"HTTP {status}")
     if show is not None:
         say(f"{show}: {answered.get(show, '')}")
@@ -74,18 +104,66 @@ def probe_http(url: str, *, post: str | None, headers: tuple[str, ...], timeout:
 
 
 def probe_metric(name: str, addresses: list[str]) -> int:
-    """Say the sum over all label sets and all addresses."""
+    """Say the sum over all addresses, and over all label sets unless the name comes with one: `x_total{a="1"}`."""
     bodies = [ask(f"{address}/metrics")[2] for address in addresses]
     samples = [
         float(line.rsplit(" ", 1)[1])
         for body in bodies
         for line in body.splitlines()
-        if line.split("{", 1)[0].split(" ", 1)[0] == name
+        if line.rsplit(" ", 1)[0].partition("{" if "{" not in name else "\n")[0] == name
     ]
     if not samples:
         say(f"{name}: no such metric")
         return EXIT_NO
-    say(f"{name} {sum(samples):g}")
+    total = sum(samples)
+    say(f"{name} {int(total) if total.is_integer() else total}")  # steps reckon with it: no 1e+06
+    return 0
+
+
+def ask_with_key(key_file: Path, url: str) -> tuple[int, int]:
+    """Return status and Retry-After; the key is never printed."""
+    status, answered, _ = ask(url, headers=(f"X-API-Key: {secret_of(key_file)}",))
+    return status, int(answered.get("Retry-After", "0"))
+
+
+def probe_patient(key_file: Path, url: str) -> int:
+    """Be a client that is too fast, and then one that waits as it is told."""
+    asked = wait = status = 0
+    while status < HTTP_ERROR and asked < PATIENT_REQUESTS_MAX:
+        status, wait = ask_with_key(key_file, url)
+        asked += 1
+    if status != TOO_MANY:
+        say(f"patient: not refused for being too fast, but HTTP {status} at request {asked}")
+        return EXIT_NO
+    time.sleep(wait)  # noqa: TID251 - what is shown here is that this length is enough
+    again, _ = ask_with_key(key_file, url)
+    say(f"patient: refused at request {asked}, waited {wait} s, then {'admitted' if again < HTTP_ERROR else again}")
+    return 0 if again < HTTP_ERROR else EXIT_NO
+
+
+def probe_paced(key_file: Path, rate: float, seconds: float, url: str) -> int:
+    """Be a client that keeps to a rate."""
+    count, began, refused = int(rate * seconds), time.monotonic(), 0
+    for number in range(1, count + 1):
+        time.sleep(max(0.0, began + number / rate - time.monotonic()))  # noqa: TID251 - a rate is made of pauses
+        status, _ = ask_with_key(key_file, url)
+        refused += status >= HTTP_ERROR
+    say(f"paced: {count} requests at {rate:g} a second, {refused} refused")
+    return 0 if refused == 0 else EXIT_NO
+
+
+def probe_strangers(logs: list[str]) -> int:
+    """Say how often credentials were refused, by the client's address, the busiest first."""
+    counts: collections.Counter[str] = collections.Counter()
+    for path in logs:
+        with Path(path).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if '"authentication_failed"' in line:
+                    with contextlib.suppress(ValueError):
+                        counts[str(json.loads(line).get("client_address"))] += 1
+    for address, count in counts.most_common(ADDRESSES_SHOWN_MAX):
+        say(f"{address} {count}")
+    say(f"refused: {counts.total()} from {len(counts)} addresses")
     return 0
 
 
@@ -127,7 +205,8 @@ def probe_postgres(host: str, ports: list[int]) -> int:
 
 def control(address: str, path: str, *, post: str | None = None, timeout: float = TIMEOUT_SECONDS) -> str:
     """Ask what runs the replicas; raises OSError when it refuses."""
-    status, _, body = ask(f"{address}{path}", post=post, headers=CONTROL_HEADER, timeout=timeout)
+    method = "GET" if post is None else "POST"
+    status, _, body = ask(f"{address}{path}", body=post, method=method, headers=CONTROL_HEADER, timeout=timeout)
     if status >= HTTP_ERROR:
         raise OSError(f"{path}: HTTP {status}")
     return body
@@ -177,20 +256,23 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="What the runbooks look with.")
     commands = parser.add_subparsers(dest="probe", required=True)
     one = commands.add_parser("http")
-    one.add_argument("--post", help="a JSON document to send")
+    sent = one.add_mutually_exclusive_group()
+    sent.add_argument("--post", help="a JSON document to send")
+    sent.add_argument("--put", help="the same, with PUT")
     one.add_argument("--header", action="append", default=[], help="such as 'X-Name: value'")
+    one.add_argument("--key-file", type=Path, help="a file with the API key to send; a command line is no place for it")
+    one.add_argument("--token-file", type=Path, help="the same for a token")
     one.add_argument("--show", help="a header of the answer, such as X-Replica")
     one.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="seconds")
     one.add_argument("url")
-    one.set_defaults(
-        run=lambda given: probe_http(
-            given.url, post=given.post, headers=tuple(given.header), timeout=given.timeout, show=given.show
-        )
-    )
+    one.set_defaults(run=probe_http)
     one = commands.add_parser("metric")
     one.add_argument("name")
     one.add_argument("addresses", nargs="+")
     one.set_defaults(run=lambda given: probe_metric(given.name, given.addresses))
+    one = commands.add_parser("strangers")
+    one.add_argument("logs", nargs="+")
+    one.set_defaults(run=lambda given: probe_strangers(given.logs))
     one = commands.add_parser("postgres")
     one.add_argument("host")
     one.add_argument("ports", nargs="+", type=int)
@@ -206,6 +288,16 @@ def arguments_parser() -> argparse.ArgumentParser:
     one.add_argument("control")
     one.add_argument("changes", nargs="*", help="such as NAME=VALUE")
     one.set_defaults(run=lambda given: probe_trial(given.control, given.changes))
+    one = commands.add_parser("patient")
+    one.add_argument("key_file", type=Path)
+    one.add_argument("url")
+    one.set_defaults(run=lambda given: probe_patient(given.key_file, given.url))
+    one = commands.add_parser("paced")
+    one.add_argument("key_file", type=Path)
+    one.add_argument("rate", type=float, help="requests a second")
+    one.add_argument("seconds", type=float)
+    one.add_argument("url")
+    one.set_defaults(run=lambda given: probe_paced(given.key_file, given.rate, given.seconds, given.url))
     return parser
 
 

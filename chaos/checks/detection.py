@@ -110,6 +110,24 @@ def counter_increases(prefix: str, *, within_seconds: float) -> WindowCheck:
     return judge
 
 
+def first_increase(case: Case, window: Window, prefix: str) -> tuple[float | None, tuple[EvidenceReference, ...]]:
+    """Read the clock of detection of a mode without an alert: until the counter has moved on every replica."""
+    moved = []
+    for replica in replicas_of(case):
+        before = _readings(case, windows.calm(window), replica, prefix)
+        during = _readings(case, windows.fault(window), replica, prefix)
+        if not before or not during:
+            return None, ()
+        found = next((row for row, value in during if value != before[-1][1]), None)
+        if found is None:
+            return None, (during[-1][0].reference,)
+        moved.append(found)
+    if not moved:
+        return None, ()
+    last = max(moved, key=lambda row: row.t)
+    return windows.since_injected(window, last.t), (last.reference,)
+
+
 def alert_fires(alert: str, *, within_seconds: float) -> WindowCheck:
     """``alert`` is active in Alertmanager under its own name within the bound, and was not in the calm."""
 

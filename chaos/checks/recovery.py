@@ -37,6 +37,14 @@ def recovered_after(case: Case, window: Window) -> tuple[float | None, tuple[Evi
     return began - window.undone, (first.reference,)
 
 
+def recovered_since_undo(case: Case, window: Window) -> tuple[float | None, tuple[EvidenceReference, ...]]:
+    """Read the clock of recovery where the traffic was the fault: from its end, which the receipt takes time to see."""
+    took, cited = recovered_after(case, window)
+    if took is None or window.undone is None or window.undo_started is None:
+        return None, cited
+    return took + window.undone - window.undo_started, cited
+
+
 def steady_again(*, within_seconds: float) -> WindowCheck:
     """Steady state begins again within the bound after the fault is gone."""
 

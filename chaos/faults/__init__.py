@@ -17,16 +17,20 @@ from chaos.faults.configuration import InvalidConfiguration
 from chaos.faults.packets import PacketsDropped
 from chaos.faults.postgres import PostgresPaused, PostgresStopped, SessionsEnded
 from chaos.faults.proxies import ProxyDown, ProxyLatency, SilentProxy
+from chaos.faults.release import BreakingRelease
+from chaos.faults.traffic import OnlyTraffic
 from chaos.scenario import Fault
 
 __all__ = [
     "KINDS",
+    "BreakingRelease",
     "FaultError",
     "FaultFailed",
     "FaultRefused",
     "FaultTimedOut",
     "InvalidConfiguration",
     "InvalidFault",
+    "OnlyTraffic",
     "PacketsDropped",
     "PostgresPaused",
     "PostgresStopped",
@@ -38,7 +42,9 @@ __all__ = [
 ]
 
 FaultClass = (
-    type[InvalidConfiguration]
+    type[BreakingRelease]
+    | type[InvalidConfiguration]
+    | type[OnlyTraffic]
     | type[PacketsDropped]
     | type[PostgresPaused]
     | type[PostgresStopped]
@@ -50,7 +56,9 @@ FaultClass = (
 
 KINDS: Final[Mapping[str, FaultClass]] = MappingProxyType(
     {
+        BreakingRelease.kind: BreakingRelease,
         InvalidConfiguration.kind: InvalidConfiguration,
+        OnlyTraffic.kind: OnlyTraffic,
         PacketsDropped.kind: PacketsDropped,
         PostgresPaused.kind: PostgresPaused,
         PostgresStopped.kind: PostgresStopped,

@@ -27,6 +27,8 @@ SERVICE_SERIES = frozenset(
         "firewall_db_query_duration_seconds_count",
         "firewall_auth_attempts_total",
         "firewall_rate_limit_rejections_total",
+        "firewall_rate_limit_local_total",
+        "firewall_valkey_errors_total",
         "firewall_dependency_up",
         "firewall_circuit_state",
         "firewall_schema_compatible",

@@ -3,11 +3,25 @@
 from collections.abc import Iterable, Mapping
 
 from chaos.scenario import Scenario
-from chaos.scenarios import fm01_database_connection_failure, fm16_invalid_configuration
+from chaos.scenarios import (
+    fm01_database_connection_failure,
+    fm04_invalid_authentication_credentials,
+    fm05_jwt_token_expiration,
+    fm06_rate_limit_exceeded,
+    fm12_high_error_rate_non_5xx,
+    fm16_invalid_configuration,
+)
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.failure_mode: scenario
-    for scenario in (fm01_database_connection_failure.SCENARIO, fm16_invalid_configuration.SCENARIO)
+    for scenario in (
+        fm01_database_connection_failure.SCENARIO,
+        fm04_invalid_authentication_credentials.SCENARIO,
+        fm05_jwt_token_expiration.SCENARIO,
+        fm06_rate_limit_exceeded.SCENARIO,
+        fm12_high_error_rate_non_5xx.SCENARIO,
+        fm16_invalid_configuration.SCENARIO,
+    )
 }
 
 

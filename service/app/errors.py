@@ -6,6 +6,7 @@
     ├── MalformedBody                 malformed-body           400
     ├── ClientLeft                    client-left              400   nobody reads the answer
     ├── Unauthenticated               unauthenticated          401
+    │   └── TokenExpired              token-expired            401   good in every other way (FM05)
     ├── Forbidden                     forbidden                403
     │   ├── ApplierNotAllowed         applier-not-allowed      403
     │   ├── NotEligible               not-eligible             403   has the role, and no say in this proposal
@@ -52,6 +53,7 @@
     ├── WeakKey                       weak-key                 422
     ├── ProofFailed                   proof-failed             422   whoever registers a key does not hold it
     ├── IdempotencyKeyReused          idempotency-key-reused   422
+    ├── RateLimited                   rate-limited             429   nothing was begun: safe to send again, later
     ├── SimulationBusy                simulation-busy          503   every worker is taken: nothing was begun
     ├── NotFounded                    not-founded              503   there is no genesis yet
     ├── NotAttested                   not-attested             503   no key to attest with
@@ -68,6 +70,7 @@
 `api/problems.py` turns these into HTTP.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,6 +97,8 @@ class FirewallError(Exception):
     status: int = 500
     sentence: str = "The service made a mistake. It has been recorded."
     retry_after_seconds: int | None = None
+    wait_seconds: float | None = None
+    """The same, exactly."""
     flaws: Sequence[Flaw] = ()
 
     def __init__(self) -> None:
@@ -201,11 +206,18 @@ class PatchFailed(FirewallError):
 
 
 class Unauthenticated(FirewallError):
-    """No key, or not a key of ours: never says which."""
+    """No credential, or not a good one: never says which."""
 
     code = "unauthenticated"
     status = 401
-    sentence = "A valid API key is required in the header X-API-Key."
+    sentence = "A valid API key (X-API-Key) or token (Authorization: Bearer) is required, and only one of them."
+
+
+class TokenExpired(Unauthenticated):
+    """The token is good in every other way: whoever holds it may know that it is only too old (FM05)."""
+
+    code = "token-expired"
+    sentence = "The token expired. Ask its issuer for a new one."
 
 
 class Forbidden(FirewallError):
@@ -566,6 +578,19 @@ class IdempotencyKeyReused(FirewallError):
     code = "idempotency-key-reused"
     status = 422
     sentence = "This Idempotency-Key was used with another body."
+
+
+class RateLimited(FirewallError):
+    """The client's bucket is empty (FM06). Whoever waits as long as it says finds a token."""
+
+    code = "rate-limited"
+    status = 429
+    sentence = "Too many requests. Nothing was done. Send it again after the time given."
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__()
+        self.wait_seconds = wait_seconds
+        self.retry_after_seconds = max(1, math.ceil(wait_seconds))
 
 
 class SimulationBusy(FirewallError):

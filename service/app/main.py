@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,9 +10,10 @@ from typing import Any, Final
 
 from litestar import Litestar, Router
 from litestar.di import Provide
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Guard
 
 from app import log, metrics
+from app.api import api_keys as api_api_keys
 from app.api import applications as api_applications
 from app.api import bundles as api_bundles
 from app.api import governance as api_governance
@@ -19,6 +21,7 @@ from app.api import problems, reference
 from app.api import proposals as api_proposals
 from app.api import targets as api_targets
 from app.api import votes as api_votes
+from app.api.api_keys import ApiKeysController
 from app.api.applications import ApplicationsController, RollbacksController
 from app.api.attestations import AttestationsController
 from app.api.bundles import BundlesController
@@ -26,18 +29,25 @@ from app.api.dependencies import authentication
 from app.api.governance import PoliciesController, RootController, ValidatorsController
 from app.api.health import Checks, HealthController
 from app.api.log import LogController
-from app.api.middleware import Observed
+from app.api.middleware import Doorkeeper, Observed
 from app.api.proposals import ProposalsController
 from app.api.targets import TargetsController
 from app.api.votes import VotesController
 from app.migrations.catalogue import Comparison
 from app.resilience.deadline import Clock
 from app.resilience.lag import LoopLag
-from app.resilience.readiness import DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
+from app.resilience.rate_limit import RateLimiter
+from app.resilience.readiness import CLOCK_SKEWED, DATABASE_LOST, SCHEMA_MISMATCH, STARTING, Readiness
+from app.resilience.valkey import Valkey
 from app.sandbox.pool import SandboxPool
-from app.security.api_keys import Authenticator
+from app.security.api_keys import ApiKeys
+from app.security.authentication import Authenticator
+from app.security.token_keys import KeyFile
+from app.security.tokens import Tokens, WallClock
 from app.settings import Settings
 from app.stages import Parts, gate
+from app.storage.clock import ClockCheck
+from app.storage.connection import Connection
 from app.storage.database import Database, Signals
 from app.storage.schema import SchemaCheck
 from app.workflow.delivery import Dispatcher
@@ -59,6 +69,7 @@ CONTROLLERS: Final = (
     AttestationsController,
     BundlesController,
     LogController,
+    ApiKeysController,
 )
 BODIES: Final = (
     *api_proposals.BODIES,
@@ -67,6 +78,7 @@ BODIES: Final = (
     *api_targets.BODIES,
     *api_governance.BODIES,
     *api_bundles.BODIES,
+    *api_api_keys.BODIES,
 )
 
 
@@ -75,6 +87,8 @@ class Service:
     """The parts that `__main__` and tests hold on to; `database` and `sandbox` are to be entered before serving."""
 
     application: ASGIApp
+    litestar: Litestar
+    """Inside `application`: its routes."""
     schema_document: dict[str, Any]
     database: Database
     sandbox: SandboxPool
@@ -91,8 +105,12 @@ class Service:
     """Set when the first schema seen is not ours: the service refuses to start (FM03)."""
 
 
-def create_service(settings: Settings, *, clock: Clock) -> Service:
-    """Wire the service; nothing is opened yet."""
+def create_service(settings: Settings, *, clock: Clock, wall: WallClock = time.time) -> Service:
+    """Wire the service; nothing is opened yet. `wall` is the clock by which tokens expire.
+
+    Raises:
+        InvalidSettings: the file of token keys holds none.
+    """
     readiness = Readiness()
     refused = asyncio.Event()
 
@@ -107,6 +125,11 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
                 refused.set()
 
     schema = SchemaCheck(schema_changed)
+    clocks = ClockCheck(partial(_clock_compared, readiness), clock=clock, wall=wall)
+
+    async def verify(connection: Connection) -> None:
+        await schema.verify(connection)
+        await clocks.verify(connection)
 
     def database_found() -> None:
         if schema.comparison and schema.comparison.is_compatible:
@@ -118,7 +141,7 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         settings.database,
         settings.database_policy,
         replica=settings.http.replica,
-        signals=Signals(verify=schema.verify, found=database_found, lost=lambda: readiness.object_to(DATABASE_LOST)),
+        signals=Signals(verify=verify, found=database_found, lost=lambda: readiness.object_to(DATABASE_LOST)),
         clock=clock,
     )
     lag = LoopLag(clock=clock)
@@ -127,6 +150,11 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
     if settings.log is not None:
         replica = settings.http.replica
         background.append(Sequencer(database, settings.log, log_state, replica=replica, clock=clock).run)
+    valkey = None
+    if settings.rate_limit.valkey is not None:
+        valkey = Valkey(settings.rate_limit.valkey, settings.rate_limit.valkey_policy)
+    limiter = RateLimiter(settings.rate_limit, valkey=valkey, clock=clock)
+    background.append(limiter.watch)
     checks = Checks(
         replica=settings.http.replica,
         readiness=readiness,
@@ -134,22 +162,31 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
         schema=schema,
         lag=lag,
         log=log_state,
+        limiter=limiter,
         liveness_lag_seconds=settings.http.liveness_lag_seconds,
     )
     sandbox = SandboxPool()
-    authenticator = Authenticator(database, settings.keys, clock=clock)
-    made = gate(Parts(settings, database, sandbox, log_state, clock))
+    keys = ApiKeys(database, settings.keys, clock=clock)
+    made = gate(Parts(settings, database, sandbox, log_state, keys, clock))
     background.extend(made.background)
-    litestar = _litestar(settings, made.stages, checks, authenticator)
+    authenticator = Authenticator(keys, _tokens(settings, clock, wall))
+    litestar = _litestar(settings, made.stages, checks, authentication(authenticator, limiter))
+    schema_document = reference.complete(litestar, BODIES)
     for state in ("open", "in_use", "idle"):
         metrics.POOL_CONNECTIONS.labels(state).set_function(partial(_pool_count, database, state))
     metrics.LOG_CHECKPOINT_LAG.set_function(lambda: log_state.lag_seconds)
     metrics.LOG_UNSEQUENCED.set_function(lambda: log_state.unsequenced)
     return Service(
         application=Observed(
-            litestar, settings.http, clock=clock, new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES)
+            litestar,
+            settings.http,
+            Doorkeeper(limiter, authenticator),
+            fields=reference.fields(schema_document),
+            clock=clock,
+            new_request_id=lambda: secrets.token_hex(REQUEST_ID_BYTES),
         ),
-        schema_document=reference.complete(litestar, BODIES),
+        litestar=litestar,
+        schema_document=schema_document,
         database=database,
         sandbox=sandbox,
         readiness=readiness,
@@ -163,18 +200,30 @@ def create_service(settings: Settings, *, clock: Clock) -> Service:
     )
 
 
+def _clock_compared(readiness: Readiness, offset: float, *, agrees: bool) -> None:
+    metrics.CLOCK_OFFSET.set(offset)
+    if agrees:
+        readiness.withdraw(CLOCK_SKEWED)
+    elif CLOCK_SKEWED not in readiness.reasons:
+        log.get().error("clock_skewed", offset_seconds=round(offset, 3))
+        readiness.object_to(CLOCK_SKEWED)
+
+
+def _tokens(settings: Settings, clock: Clock, wall: WallClock) -> Tokens | None:
+    policy = settings.tokens
+    return None if policy is None else Tokens(KeyFile(policy.keys_file, clock=clock), policy, wall=wall)
+
+
 def _pool_count(database: Database, state: str) -> float:
     return database.pool_counts()[state]
 
 
-def _litestar(
-    settings: Settings, stages: Mapping[str, object], checks: Checks, authenticator: Authenticator
-) -> Litestar:
+def _litestar(settings: Settings, stages: Mapping[str, object], checks: Checks, guard: Guard) -> Litestar:
     """Return the application; `stages` are what handlers ask for by name."""
     api = Router(
         "/",
         route_handlers=list(CONTROLLERS),
-        guards=[authentication(authenticator)],
+        guards=[guard],
         dependencies={name: _provide(stage) for name, stage in stages.items()},
     )
     health = Router("/", route_handlers=[HealthController], dependencies={"checks": _provide(checks)})
@@ -200,4 +249,4 @@ def _documented_routes(litestar: Litestar) -> list[tuple[str, str, list[int]]]:
     for path, item in litestar.openapi_schema.to_schema()["paths"].items():
         for method, operation in item.items():
             routes.append((method.upper(), path, [int(status) for status in operation["responses"]]))
-    return [*routes, ("GET", metrics.UNMATCHED, [404]), ("POST", metrics.UNMATCHED, [404])]
+    return [*routes, *((method, metrics.UNMATCHED, [404, 429]) for method in ("GET", "POST"))]

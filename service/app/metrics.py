@@ -7,6 +7,7 @@ The document's six names are the constants REQUEST_COUNT, REQUEST_DURATION, DB_E
 AUTH_ATTEMPTS and RATE_LIMIT_REJECTIONS. The labels `service`, `env` and `pod` are the scraper's.
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -42,6 +43,8 @@ SIMULATION_OUTCOMES: Final = (
 WORKER_LOSSES: Final = ("deadline", "crashed", "memory-limit", "cpu-limit", "protocol", "unavailable")
 REFUSAL_REASONS: Final = ("full", "timeout", "circuit_open")
 DATABASE: Final = "database"
+VALKEY: Final = "valkey"
+VALKEY_ERROR_TYPES: Final = ("connection", "timeout", "protocol")
 UNMATCHED: Final = "unmatched"
 """The `route` of a request that meets none: raw paths never become labels (FM12)."""
 
@@ -73,12 +76,27 @@ DB_REPEATED_UNITS = Counter(
 DB_CONNECT_ATTEMPTS = Counter(
     "firewall_db_connect_attempts_total", "Attempts of the reconnection driver, by outcome.", ("outcome",)
 )
+CLIENT_BUCKETS: Final = 32
+"""So many groups the clients are divided into: enough to tell one client from all of them, few enough to keep."""
+CLIENT_REQUESTS = Counter(
+    "firewall_client_requests_total", "Requests answered, by the group that a hash puts the client in.", ("bucket",)
+)
+CLIENT_REFUSALS = Counter(
+    "firewall_client_refusals_total", "Those of them that were answered with a client error.", ("bucket",)
+)
 AUTH_ATTEMPTS = Counter("firewall_auth_attempts_total", "Credentials checked.", ("status",))
 RATE_LIMIT_REJECTIONS = Counter("firewall_rate_limit_rejections_total", "Requests over the rate.", ("scope",))
+RATE_LIMIT_LOCAL = Counter(
+    "firewall_rate_limit_local_total", "Requests judged by this replica alone, because the shared buckets are gone."
+)
+VALKEY_ERRORS = Counter("firewall_valkey_errors_total", "Calls to Valkey without an answer, by class.", ("error_type",))
 DEPENDENCY_UP = Gauge("firewall_dependency_up", "1 while the last probe of the dependency succeeded.", ("dependency",))
 CIRCUIT_STATE = Gauge("firewall_circuit_state", "0 closed, 1 half-open, 2 open.", ("dependency",))
 SCHEMA_COMPATIBLE = Gauge(
     "firewall_schema_compatible", "1 until the database's schema is seen to be another than this code's."
+)
+CLOCK_OFFSET = Gauge(
+    "firewall_clock_offset_seconds", "How far this replica's clock is ahead of the database's; readiness ends at 10."
 )
 READY = Gauge("firewall_ready", "1 while this replica wants traffic.")
 POOL_CONNECTIONS = Gauge("firewall_pool_connections", "Connections of the pool.", ("state",))
@@ -144,6 +162,19 @@ def status_class(status: int) -> str:
     return f"{status // 100}xx"
 
 
+def client_bucket(who: str) -> str:
+    """Return the group of a client, a principal or an address: the same in every process."""
+    return f"{zlib.crc32(who.encode()) % CLIENT_BUCKETS:02d}"
+
+
+def count_client(who: str, *, is_refused: bool) -> None:
+    """Count an answer for its client's group (FM12): no client gets a series of its own, however many there are."""
+    bucket = client_bucket(who)
+    CLIENT_REQUESTS.labels(bucket).inc()
+    if is_refused:
+        CLIENT_REFUSALS.labels(bucket).inc()
+
+
 def initialise(routes: Iterable[tuple[str, str, Iterable[int]]]) -> None:
     """Show what is counted at 0: `routes` are (method, route, the statuses it documents)."""
     for method, route, statuses in routes:
@@ -154,7 +185,8 @@ def initialise(routes: Iterable[tuple[str, str, Iterable[int]]]) -> None:
         for value in values:
             metric.labels(value)
     DEPENDENCY_UP.labels(DATABASE).set(0)
-    CIRCUIT_STATE.labels(DATABASE).set(0)
+    for dependency in (DATABASE, VALKEY):
+        CIRCUIT_STATE.labels(dependency).set(0)
     SCHEMA_COMPATIBLE.set(1)
 
 
@@ -163,9 +195,12 @@ _VALUES: Final[Sequence[tuple[Counter | Gauge, Sequence[str]]]] = (
     (DB_CONNECT_ATTEMPTS, CONNECT_OUTCOMES),
     (AUTH_ATTEMPTS, ("valid", "invalid", "expired")),
     (RATE_LIMIT_REJECTIONS, ("address", "principal")),
+    (VALKEY_ERRORS, VALKEY_ERROR_TYPES),
     (SIMULATIONS, SIMULATION_OUTCOMES),
     (SANDBOX_WORKERS_LOST, WORKER_LOSSES),
     (WAITING_ROOM_REFUSALS, REFUSAL_REASONS),
     (POOL_CONNECTIONS, ("open", "in_use", "idle")),
+    (CLIENT_REQUESTS, [f"{number:02d}" for number in range(CLIENT_BUCKETS)]),
+    (CLIENT_REFUSALS, [f"{number:02d}" for number in range(CLIENT_BUCKETS)]),
 )
 """Metrics of one label, with its values."""

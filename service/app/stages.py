@@ -14,6 +14,7 @@ from app.api.proposals import HttpLimits
 from app.resilience.deadline import Clock, Deadline
 from app.sandbox.pool import SandboxPool
 from app.security import derived_keys
+from app.security.api_keys import ApiKeys
 from app.security.challenges import Challenges
 from app.security.signatures import PrivateKey
 from app.settings import Settings
@@ -27,6 +28,7 @@ from app.workflow.delivery import Dispatcher
 from app.workflow.freezing import Freezing
 from app.workflow.intake import Proposals
 from app.workflow.janitor import Janitor
+from app.workflow.key_ring import KeyRing
 from app.workflow.log_reading import LogReading
 from app.workflow.log_state import LogState
 from app.workflow.observation import Observations
@@ -51,6 +53,7 @@ class Parts:
     database: Database
     sandbox: SandboxPool
     log: LogState
+    keys: ApiKeys
     clock: Clock
 
 
@@ -104,6 +107,7 @@ def gate(parts: Parts) -> Gate:
         ),
         "bundles": Bundles(database, attestations, parts.sandbox),
         "log": LogReading(database, parts.log),
+        "key_ring": KeyRing(database, parts.keys, pepper=settings.keys.pepper),
     }
     kept = settings.worker.idempotency_kept_seconds
     janitor = Janitor(database, events, documents, idempotency_kept_seconds=kept)

@@ -5,6 +5,7 @@ import pytest
 from app.settings.environment import ServiceEnvironment
 from slo import expectations, profiles
 
+FM06 = expectations.load("FM06", profiles.load("documented"))
 FM01 = expectations.load("FM01", profiles.load("documented"))
 
 
@@ -22,6 +23,19 @@ FM01 = expectations.load("FM01", profiles.load("documented"))
 )
 def test_the_services_default_is_what_fm01_is_held_to(ours: str, setting: str) -> None:
     assert FM01[ours] == ServiceEnvironment.model_fields[setting].default
+
+
+@pytest.mark.parametrize(
+    ("ours", "setting"),
+    [
+        ("rate_per_minute", "rate_limit_per_minute"),
+        ("burst", "rate_limit_burst"),
+        ("rate_per_minute", "rate_limit_address_per_minute"),
+        ("burst", "rate_limit_address_burst"),
+    ],
+)
+def test_the_services_default_is_what_fm06_is_held_to(ours: str, setting: str) -> None:
+    assert FM06[ours] == ServiceEnvironment.model_fields[setting].default
 
 
 @pytest.mark.parametrize("name", profiles.names())

@@ -66,7 +66,7 @@ class ApplicationsController(Controller):
 
     path = ROUTE
     tags = ("applications",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @post(
         "/{proposal_id:uuid}/application",
@@ -132,7 +132,7 @@ class RollbacksController(Controller):
 
     path = TARGETS
     tags = ("targets",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @post(
         "/{target:str}/rollbacks",

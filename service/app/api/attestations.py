@@ -21,7 +21,7 @@ class AttestationsController(Controller):
 
     path = TARGETS
     tags = ("targets",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @get(
         "/{target:str}/attestation",

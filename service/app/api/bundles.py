@@ -52,7 +52,7 @@ class BundlesController(Controller):
 
     path = "/api/v1"
     tags = ("bundles",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @get(
         "/proposals/{proposal_id:uuid}/bundle",

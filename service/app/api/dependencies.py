@@ -1,4 +1,4 @@
-"""Authentication, then role, before a handler runs; and the body, read with a limit and a deadline.
+"""Authentication, the principal's rate, then its role, before a handler runs; and the body, with its bounds.
 
 A route of the API names its roles in `opt`; one that does not is refused to everybody (default deny).
 """
@@ -22,27 +22,39 @@ from app.errors import (
     UnsupportedMediaType,
 )
 from app.resilience.deadline import Deadline
-from app.security.api_keys import Authenticator, Identity
+from app.resilience.rate_limit import RateLimiter
+from app.security.authentication import Authenticator, credentials
+from app.security.roles import Identity
 
-API_KEY_HEADER: Final = b"x-api-key"
 ROLES: Final = "roles"
 """The route's option: any one of these is enough."""
 MEDIA_TYPES: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
-def authentication(authenticator: Authenticator) -> Guard:
-    """Return the guard that finds out who is asking and whether that one may."""
+def authentication(authenticator: Authenticator, limiter: RateLimiter) -> Guard:
+    """Return the guard that finds out who is asking, whether not too often, and whether that one may."""
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         known = facts.of(connection.scope)
-        presented = facts.header(connection.scope, API_KEY_HEADER)
         try:
-            text = presented.decode("ascii") if presented else None
-            known.identity = await authenticator.authenticate(text, deadline=known.deadline)
-        except (Unauthenticated, UnicodeDecodeError):
-            # FM04: the client's address for the security analysis; nothing of the key.
-            log.get().warning("authentication_failed", client_address=known.client_address, request_id=known.request_id)
-            raise Unauthenticated from None
+            known.identity = await authenticator.authenticate(
+                credentials(connection.scope["headers"]), deadline=known.deadline
+            )
+        except Unauthenticated as error:
+            # FM04: the client's address for the security analysis; nothing of the credential.
+            log.get().warning(
+                "authentication_failed",
+                code=error.code,
+                client_address=known.client_address,
+                request_id=known.request_id,
+            )
+            raise
+        await limiter.take(
+            "principal",
+            known.identity.principal,
+            request_id=known.request_id,
+            client_address=known.client_address,
+        )
         if not known.identity.roles & set(handler.opt.get(ROLES, ())):
             log.get().warning("authorisation_failed", principal=known.identity.principal, request_id=known.request_id)
             raise Forbidden

@@ -1,24 +1,40 @@
 """What is known about a request from its first byte on, kept in its ASGI scope."""
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.errors import FirewallError, Flaw
 from app.resilience.deadline import Deadline
-from app.security.api_keys import Identity
+from app.security.roles import Identity
 
 KEY: Final = "firewall"
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request was not served: what its problem says, without the error itself and the frames it holds on to."""
+
+    code: str
+    flaws: Sequence[Flaw]
+
+    @classmethod
+    def of(cls, error: FirewallError) -> "Refusal":
+        """Return what is kept of an error."""
+        return cls(error.code, tuple(error.flaws))
+
+
 @dataclass(slots=True)
 class Facts:
-    """The request's id, the instant its answer becomes worthless, who asks from where."""
+    """The request's id, the instant its answer becomes worthless, who asks from where, and why it was refused."""
 
     request_id: str
     deadline: Deadline
     client_address: str
     identity: Identity | None = None
+    refusal: Refusal | None = None
+    """Set where an error becomes its answer."""
 
 
 def of(scope: Any) -> Facts:

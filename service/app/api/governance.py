@@ -63,7 +63,7 @@ class PoliciesController(Controller):
 
     path = "/api/v1/policies"
     tags = ("governance",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @get(
         "/",
@@ -118,7 +118,7 @@ class RootController(Controller):
 
     path = "/api/v1/root"
     tags = ("governance",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @get("/", summary="Read the root", responses={200: DOCUMENT, 304: NOT_MODIFIED, **problems()}, roles={"viewer"})
     async def current(self, request: Request[Any, Any, Any], rulebook: NamedDependency[Rulebook]) -> Response[bytes]:
@@ -132,7 +132,7 @@ class ValidatorsController(Controller):
 
     path = "/api/v1/validators"
     tags = ("governance",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @get(
         "/",

@@ -13,6 +13,7 @@ from litestar.openapi.datastructures import ResponseSpec
 
 from app.resilience.breaker import State
 from app.resilience.lag import LoopLag
+from app.resilience.rate_limit import RateLimiter
 from app.resilience.readiness import Readiness
 from app.storage.database import Database
 from app.storage.schema import SchemaCheck
@@ -22,6 +23,8 @@ OK: Final = 200
 UNAVAILABLE: Final = 503
 LOG_QUARANTINE: Final = "log_quarantine"
 """Degraded, yet ready: reads go on, and proposals are taken in (FM15)."""
+RATE_LIMIT_LOCAL: Final = "rate_limit_local"
+"""Degraded, yet ready: Valkey is gone, each replica counts alone, and nothing else changes (FM06)."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -42,6 +45,7 @@ class Health(msgspec.Struct, frozen=True):
     circuit: str
     schema: str
     log: str
+    rate_limit: str
     event_loop_lag_seconds: float
 
 
@@ -57,6 +61,7 @@ class Checks:
         schema: SchemaCheck,
         lag: LoopLag,
         log: LogState,
+        limiter: RateLimiter,
         liveness_lag_seconds: float,
     ) -> None:
         self._replica = replica
@@ -65,6 +70,7 @@ class Checks:
         self._schema = schema
         self._lag = lag
         self._log = log
+        self._limiter = limiter
         self._liveness_lag_seconds = liveness_lag_seconds
 
     def live(self) -> tuple[int, Verdict]:
@@ -91,6 +97,8 @@ class Checks:
         reasons = list(self._readiness.reasons)
         if self._log.is_quarantined:
             reasons.append(LOG_QUARANTINE)
+        if self._limiter.is_degraded:
+            reasons.append(RATE_LIMIT_LOCAL)
         return UNAVAILABLE if reasons else OK, Health(
             status="degraded" if reasons else "ok",
             replica=self._replica,
@@ -100,6 +108,7 @@ class Checks:
             circuit=State(self._database.circuit).name.lower().replace("_", "-"),
             schema=comparison.kind if comparison else "unknown",
             log=self._log.status.value,
+            rate_limit=self._limiter.status,
             event_loop_lag_seconds=round(self._lag.seconds, 3),
         )
 

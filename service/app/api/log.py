@@ -29,6 +29,7 @@ REFUSALS: Final = {
     401: "No valid API key.",
     403: "The key's roles do not allow this.",
     404: "Nothing of that kind is published.",
+    429: "Too many requests; Retry-After says when there is room again.",
     500: "A mistake of ours.",
     503: "The database is gone.",
     504: "The database did not answer in time.",
@@ -63,7 +64,7 @@ class LogController(Controller):
 
     path = "/api/v1/log"
     tags = ("log",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @get(
         "/checkpoint",

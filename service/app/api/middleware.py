@@ -1,4 +1,4 @@
-"""What every request passes, outermost first: id -> metrics and log line -> Host -> the application.
+"""What every request passes, outermost first: id -> metrics and log line -> Host -> rate by address -> the application.
 
 It wraps the application from outside, because Litestar's own middleware does not see requests that meet no route, and
 those must be counted too. Answers carry X-Request-Id and X-Replica, whatever produced them.
@@ -6,7 +6,8 @@ those must be counted too. Answers carry X-Request-Id and X-Replica, whatever pr
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from litestar.enums import ScopeType
@@ -14,9 +15,12 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from app import log, metrics
 from app.api import facts, paths, problems
-from app.api.facts import Facts
-from app.errors import FirewallError, InvalidRequest
+from app.api.facts import Facts, Refusal
+from app.core.documents import pointer
+from app.errors import FirewallError, Flaw, InvalidRequest
 from app.resilience.deadline import Clock, Deadline
+from app.resilience.rate_limit import RateLimiter
+from app.security.authentication import Authenticator, credentials
 from app.settings import HttpPolicy
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_-]{8,64}")
@@ -27,16 +31,54 @@ SECURITY_HEADERS: Final = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
 )
+CLIENT_ERRORS: Final = range(400, 500)
 ERROR_FROM: Final = 500
+FLAWS_LOGGED_MAX: Final = 5
+STEPS_LOGGED_MAX: Final = 8
+PRODUCT: Final = re.compile(rb"[A-Za-z0-9._-]{1,32}(?:/[A-Za-z0-9._-]{1,32})?")
+"""What begins a User-Agent: the client's program and version."""
+NOT_OURS: Final = "*"
+"""Stands in the log for a field that the API does not have: its name is the client's."""
+HEALTH: Final = "/health"
+
+
+@dataclass(frozen=True, slots=True)
+class Doorkeeper:
+    """Who lets requests of strangers in: whoever shows a key verified not long ago is no stranger (docs/adr/0037)."""
+
+    limiter: RateLimiter
+    authenticator: Authenticator
+
+    async def admit(self, scope: HTTPScope, known: Facts) -> None:
+        """Take a token of the client's address, unless its key is known; that one is counted by principal.
+
+        Raises:
+            RateLimited: there is none.
+        """
+        if self.authenticator.remembers(credentials(scope["headers"])):
+            return
+        await self.limiter.take(
+            "address", known.client_address, request_id=known.request_id, client_address=known.client_address
+        )
 
 
 class Observed:
     """The ASGI application that is served."""
 
     def __init__(
-        self, application: ASGIApp, policy: HttpPolicy, *, clock: Clock, new_request_id: Callable[[], str]
+        self,
+        application: ASGIApp,
+        policy: HttpPolicy,
+        doorkeeper: Doorkeeper,
+        *,
+        fields: Collection[str],
+        clock: Clock,
+        new_request_id: Callable[[], str],
     ) -> None:
+        """Wrap the application; `fields` are the names that the API itself gives to fields and parameters."""
         self._application = application
+        self._doorkeeper = doorkeeper
+        self._fields = frozenset(fields)
         self._policy = policy
         self._clock = clock
         self._new_request_id = new_request_id
@@ -65,15 +107,19 @@ class Observed:
 
     async def _serve(self, scope: HTTPScope, receive: Receive, answer: "_Answer", known: Facts) -> None:
         try:
-            self._require_host(scope)
+            if not _is_probe(scope):
+                self._require_host(scope)
+                await self._doorkeeper.admit(scope, known)
             paths.keep_encoded(scope)
             await self._application(scope, receive, answer)
         except FirewallError as error:
+            known.refusal = Refusal.of(error)
             await answer.problem(error)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the last net: a client gets an answer whatever happened
             problems.report(error, request_id=known.request_id)
+            known.refusal = Refusal.of(FirewallError())
             await answer.problem(FirewallError())
 
     def _request_id(self, scope: HTTPScope) -> str:
@@ -81,9 +127,7 @@ class Observed:
         return given.decode() if given and REQUEST_ID.fullmatch(given) else self._new_request_id()
 
     def _require_host(self, scope: HTTPScope) -> None:
-        """Refuse hosts that are not ours; probes come by address and are exempt."""
-        if scope["path"].startswith("/health"):
-            return
+        """Refuse hosts that are not ours."""
         given = facts.header(scope, b"host")
         name = re.sub(rb":\d{1,5}$", b"", given).decode("ascii", "replace").lower() if given else ""
         if name not in self._hosts:
@@ -99,6 +143,9 @@ class Observed:
             method, route, route_class, str(answer.status), metrics.status_class(answer.status)
         ).inc()
         metrics.REQUEST_DURATION.labels(route, route_class).observe(seconds)
+        if route_class != "health":
+            who = known.identity.principal if known.identity else known.client_address
+            metrics.count_client(who, is_refused=answer.status in CLIENT_ERRORS)
         level = "warning" if answer.status >= ERROR_FROM else "info"
         if route_class == "health":
             level = "debug"  # Probes come every second; readiness_changed says what matters.
@@ -111,7 +158,33 @@ class Observed:
             request_id=known.request_id,
             principal=known.identity.principal if known.identity else None,
             client_address=known.client_address,
+            **self._refusal(scope, known),
         )
+
+    def _refusal(self, scope: HTTPScope, known: Facts) -> dict[str, object]:
+        """Return what the log says of a refusal (FM12): its code, the flaws' places and rules, the client's program.
+
+        Never what was sent: a step of a pointer that is no field of ours and no index is not shown.
+        """
+        if known.refusal is None:
+            return {}
+        product = PRODUCT.match(facts.header(scope, b"user-agent") or b"")
+        return {
+            "code": known.refusal.code,
+            "flaws": [f"{self._place(flaw)} {flaw.code}" for flaw in known.refusal.flaws[:FLAWS_LOGGED_MAX]],
+            "client": product[0].decode() if product else None,
+        }
+
+    def _place(self, flaw: Flaw) -> str:
+        steps: Iterable[str] = flaw.pointer.split("/")[1 : STEPS_LOGGED_MAX + 1]
+        return pointer.join(
+            step if step in self._fields or pointer.index(step) is not None else NOT_OURS for step in steps
+        )
+
+
+def _is_probe(scope: HTTPScope) -> bool:
+    """Say whether it is a probe of whatever runs us: those come by address, and are never refused."""
+    return scope["path"] == HEALTH or scope["path"].startswith(f"{HEALTH}/")
 
 
 class _Answer:

@@ -58,6 +58,7 @@ def problems(**sentences: str) -> Mapping[int, ResponseSpec]:
         "s400": "The request is not acceptable.",
         "s401": "No valid API key.",
         "s403": "The key's roles do not allow this.",
+        "s429": "Too many requests; Retry-After says when there is room again.",
         "s500": "A mistake of ours.",
         "s503": "Something it needs is gone; the code says what, and whether anything may have been done.",
         "s504": "The database did not answer in time; the code says whether anything may have been done.",

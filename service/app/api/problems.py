@@ -1,10 +1,12 @@
 """The only place where errors become HTTP: `application/problem+json`, RFC 9457, for every one of them.
 
 `type` is a URN per code, `code` is stable and documented, `request_id` finds the log line. Never: SQL, DETAIL, paths,
-versions, stack traces. All 401 are equal byte for byte but for the request id: nobody learns which part was wrong.
+versions, stack traces. All 401 are equal byte for byte but for the request id: nobody learns which part was wrong. The
+one exception is a token that is good in every other way: its holder learns that it expired.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,7 +18,7 @@ from litestar.types import ExceptionHandlersMap
 
 from app import log
 from app.api import facts
-from app.errors import FirewallError, Flaw
+from app.errors import FirewallError, Flaw, TokenExpired
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:amgf:problem:"
@@ -34,6 +36,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "method-not-allowed": "This address does not know that method.",
 }
 MESSAGE_CHARACTERS_MAX: Final = 200
+CHALLENGE: Final = 'ApiKey realm="firewall", Bearer realm="firewall", error="invalid_token"'
+CHALLENGE_EXPIRED: Final = 'Bearer realm="firewall", error="invalid_token", error_description="token expired"'
 
 
 class FlawDocument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -59,6 +63,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     errors: list[FlawDocument] = []
     retry_after: int | None = None
+    """Whole seconds, as in the header."""
+    wait_seconds: float | None = None
+    """Of a 429: exactly."""
 
 
 def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], bytes]:
@@ -73,12 +80,13 @@ def render(error: FirewallError, request_id: str) -> tuple[int, dict[str, str], 
         request_id=request_id,
         errors=[FlawDocument(**dataclasses.asdict(flaw)) for flaw in error.flaws],
         retry_after=error.retry_after_seconds,
+        wait_seconds=None if error.wait_seconds is None else math.ceil(error.wait_seconds * 1e6) / 1e6,
     )
     headers = {"content-type": MEDIA_TYPE}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
     if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = 'ApiKey realm="firewall", error="invalid_token"'
+        headers["www-authenticate"] = CHALLENGE_EXPIRED if isinstance(error, TokenExpired) else CHALLENGE
     if error.status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}:
         headers["connection"] = "close"  # The rest of the body is not wanted.
     return error.status, headers, msgspec.json.encode(problem)
@@ -106,7 +114,9 @@ class _FrameworkError(FirewallError):
 
 
 def _respond(request: Request[Any, Any, Any], error: FirewallError) -> Response[bytes]:
-    status, headers, body = render(error, facts.of(request.scope).request_id)
+    known = facts.of(request.scope)
+    known.refusal = facts.Refusal.of(error)
+    status, headers, body = render(error, known.request_id)
     return Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 

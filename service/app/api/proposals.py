@@ -86,7 +86,7 @@ class ProposalsController(Controller):
 
     path = ROUTE
     tags = ("proposals",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @post(
         "/",

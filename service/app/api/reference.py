@@ -40,12 +40,13 @@ def openapi_config(version: str) -> OpenAPIConfig:
     key = SecurityScheme(
         type="apiKey", name="X-API-Key", security_scheme_in="header", description="amgf_<id>_<secret><checksum>"
     )
+    token = SecurityScheme(type="http", scheme="bearer", bearer_format="JWT", description="A token of your issuer.")
     return OpenAPIConfig(
         title=TITLE,
         version=version,
         description=DESCRIPTION,
         use_handler_docstrings=True,
-        components=Components(security_schemes={"api_key": key}),
+        components=Components(security_schemes={"api_key": key, "token": token}),
         render_plugins=[ReferencePage(path="/"), JsonRenderPlugin()],
         openapi_router=Router(PATH, route_handlers=[], include_in_schema=False, before_request=_require_page),
     )
@@ -63,6 +64,14 @@ def complete(application: Litestar, bodies: Sequence[type[msgspec.Struct]]) -> d
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     schema["components"]["schemas"].update(components)
     return schema
+
+
+def fields(schema: Mapping[str, Any]) -> frozenset[str]:
+    """Return every name that the API itself gives to a field of a body or to a parameter."""
+    components = schema["components"]["schemas"].values()
+    operations = [item[method] for item in schema["paths"].values() for method in METHODS if method in item]
+    parameters = [parameter["name"] for operation in operations for parameter in operation.get("parameters", [])]
+    return frozenset(parameters).union(*(component.get("properties", {}) for component in components))
 
 
 class ReferencePage(OpenAPIRenderPlugin):

@@ -83,7 +83,7 @@ class TargetsController(Controller):
 
     path = TARGETS
     tags = ("targets",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @post(
         "/",

@@ -68,7 +68,7 @@ class VotesController(Controller):
 
     path = f"{ROUTE}/{{proposal_id:uuid}}"
     tags = ("votes",)
-    security = [{"api_key": []}]  # noqa: RUF012 - Litestar wants a list
+    security = [{"api_key": []}, {"token": []}]  # noqa: RUF012 - Litestar wants a list
 
     @get(
         "/simulation",

@@ -5,6 +5,7 @@ from app import log, metrics
 STARTING = "starting"
 DATABASE_LOST = "database_lost"
 SCHEMA_MISMATCH = "schema_mismatch"
+CLOCK_SKEWED = "clock_skewed"
 DRAINING = "draining"
 
 

@@ -8,6 +8,7 @@ pydantic. `environment` lists the settings, `kinds` what they accept, `contradic
 from typing import Final
 
 from app.settings.environment import NAMES, PREFIX
+from app.settings.kinds import read_token_keys
 from app.settings.policies import (
     DatabaseAddress,
     DatabasePolicy,
@@ -19,9 +20,14 @@ from app.settings.policies import (
     LogPolicy,
     LogRecoverySettings,
     MigratorSettings,
+    RateLimit,
+    RateLimitPolicy,
     Secret,
     ServerPolicy,
     Settings,
+    TokenPolicy,
+    ValkeyAddress,
+    ValkeyPolicy,
     WorkerPolicy,
 )
 from app.settings.reading import load, load_key_creation, load_log_recovery, load_migrator, process_environment
@@ -40,15 +46,21 @@ __all__ = [
     "LogPolicy",
     "LogRecoverySettings",
     "MigratorSettings",
+    "RateLimit",
+    "RateLimitPolicy",
     "Secret",
     "ServerPolicy",
     "Settings",
+    "TokenPolicy",
+    "ValkeyAddress",
+    "ValkeyPolicy",
     "WorkerPolicy",
     "load",
     "load_key_creation",
     "load_log_recovery",
     "load_migrator",
     "process_environment",
+    "read_token_keys",
 ]
 
 EXIT_INVALID_SETTINGS: Final = 78

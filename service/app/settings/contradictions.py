@@ -42,6 +42,8 @@ def unresolvable(read: DatabaseEnvironment, resolve: Resolve) -> list[SettingPro
     hosts = {"DATABASE_HOST": read.database_host}
     if isinstance(read, ServiceEnvironment):
         hosts["HOST"] = read.host
+        if read.valkey_host is not None:
+            hosts["VALKEY_HOST"] = read.valkey_host
     return [
         SettingProblem(PREFIX + name, "does not resolve", "a host name that resolves, or an IP address")
         for name, host in hosts.items()
@@ -143,6 +145,21 @@ def _pairs(read: ServiceEnvironment) -> Iterator[Rule]:
         "FIREWALL_LOG_KEY_FILE, FIREWALL_LOG_ORIGIN and FIREWALL_LOG_WATERMARK_FILE, all three or none",
     )
     yield (
+        len({one is None for one in (read.token_keys_file, read.token_issuer, read.token_audience)}) == 1,
+        "TOKEN_ISSUER",
+        "FIREWALL_TOKEN_KEYS_FILE, FIREWALL_TOKEN_ISSUER and FIREWALL_TOKEN_AUDIENCE, all three or none",
+    )
+    yield (
+        read.valkey_timeout_seconds < read.request_deadline_seconds,
+        "VALKEY_TIMEOUT_SECONDS",
+        "less than FIREWALL_REQUEST_DEADLINE_SECONDS",
+    )
+    yield (
+        read.valkey_host is not None or read.valkey_password_file is None,
+        "VALKEY_HOST",
+        "set when FIREWALL_VALKEY_PASSWORD_FILE is",
+    )
+    yield (
         not read.actuator_hosts or read.actuator_key_file is not None,
         "ACTUATOR_HOSTS",
         "only together with FIREWALL_ACTUATOR_KEY_FILE: without it nothing is delivered",
@@ -155,6 +172,12 @@ def _production(read: ServiceEnvironment) -> Iterator[Rule]:
     yield (
         len(read.database_password_file.reveal()) >= PRODUCTION_PASSWORD_CHARACTERS_MIN,
         "DATABASE_PASSWORD_FILE",
+        f"at least {PRODUCTION_PASSWORD_CHARACTERS_MIN} characters in production",
+    )
+    yield (
+        read.valkey_password_file is None
+        or len(read.valkey_password_file.reveal()) >= PRODUCTION_PASSWORD_CHARACTERS_MIN,
+        "VALKEY_PASSWORD_FILE",
         f"at least {PRODUCTION_PASSWORD_CHARACTERS_MIN} characters in production",
     )
     seen: dict[bytes, str] = {}

@@ -18,11 +18,15 @@ from app.settings.kinds import (
     Names,
     NamesIfAny,
     Origin,
+    Party,
     Pepper,
     Port,
+    PrincipalLimits,
+    RatePerMinute,
     Role,
     SecretFile,
     SeedFile,
+    TokenKeysFile,
     seconds,
     whole,
     word,
@@ -135,6 +139,35 @@ class ServiceEnvironment(DatabaseEnvironment):
     api_key_stale_seconds_max: Annotated[float, seconds(0, 86_400)] = 900.0
     """the same while the database is gone"""
     api_key_cache_entries_max: Annotated[int, whole(1, 1_000_000)] = 10_000
+
+    token_keys_file: TokenKeysFile | None = None
+    """the keys that sign tokens; the three of tokens together or not at all"""
+    token_issuer: Party | None = None
+    """what `iss` must be, to the letter"""
+    token_audience: Party | None = None
+    """what `aud` must be or hold"""
+    token_cache_entries_max: Annotated[int, whole(1, 1_000_000)] = 10_000
+    """good signatures that are remembered"""
+
+    rate_limit_per_minute: RatePerMinute = 250
+    """a principal's requests a minute (FM06)"""
+    rate_limit_burst: RatePerMinute = 250
+    """as many at once, after a quiet time"""
+    rate_limit_address_per_minute: RatePerMinute = 250
+    """an address's requests without a known key"""
+    rate_limit_address_burst: RatePerMinute = 250
+    rate_limit_principals: PrincipalLimits = Field(default_factory=dict)
+    """limits of single principals, rate and burst"""
+    rate_limit_replicas: Annotated[int, whole(1, 1000)] = 1
+    """among how many a limit is divided while Valkey is gone"""
+    rate_limit_entries_max: Annotated[int, whole(100, 1_000_000)] = 10_000
+    """clients that a replica remembers"""
+    valkey_host: Host | None = None
+    """none: each replica counts alone"""
+    valkey_port: Port = 6379
+    valkey_password_file: SecretFile | None = None
+    valkey_timeout_seconds: Annotated[float, seconds(0.01, 1)] = 0.1
+    """what a silent Valkey costs a request, once"""
 
     service_key_file: SeedFile | None = None
     """signs decisions and attestations (Ed25519); without it nothing is applied or attested"""

@@ -8,7 +8,9 @@ import base64
 import binascii
 import errno
 import ipaddress
+import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,6 +23,8 @@ from app.settings.policies import Secret
 SECRET_BYTES_MAX: Final = 4096
 PEPPER_BYTES_MIN: Final = 32
 SEED_BYTES: Final = 32
+TOKEN_KEYS_BYTES_MAX: Final = 65_536
+PRINCIPAL: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 KNOWN_BAD_SECRETS: Final = frozenset(
     {"admin", "changeme", "default", "example", "firewall", "letmein", "password", "postgres", "secret", "test"}
 )
@@ -53,8 +57,25 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
-def _read_secret(path: object) -> Secret:
-    """Read a file that only its owner may read; what waits for a writer (a pipe) is not waited for."""
+def _split_limits(value: object) -> object:
+    """Read `name=250,other=1000` as limits by name."""
+    if not isinstance(value, str):
+        return value
+    limits = {}
+    for part in value.split(","):
+        name, separator, number = part.strip().partition("=")
+        if not separator or name in limits or not PRINCIPAL.fullmatch(name) or not re.fullmatch(r"[0-9]{1,7}", number):
+            raise Unfit("one of them is not a principal, an equals sign and a number, or stands there twice")
+        limits[name] = int(number)
+    return limits
+
+
+def read_private(path: object, bytes_max: int) -> bytes:
+    """Read a file that only its owner may read; what waits for a writer (a pipe) is not waited for.
+
+    Raises:
+        Unfit: it cannot be read, is open to others, or is empty or too long.
+    """
     try:
         descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -65,15 +86,39 @@ def _read_secret(path: object) -> Secret:
             raise Unfit("not a regular file")
         if mode & 0o077:
             raise Unfit("the file is open to its group or to others")
-        content = os.read(descriptor, SECRET_BYTES_MAX + 1).rstrip(b"\r\n")
+        content = os.read(descriptor, bytes_max + 1).rstrip(b"\r\n")
     except OSError:
         raise Unfit("the file cannot be read") from None
     finally:
         os.close(descriptor)
     if not content.strip():
         raise Unfit("the file is empty or blank")
-    if len(content) > SECRET_BYTES_MAX:
-        raise Unfit(f"the file is longer than {SECRET_BYTES_MAX} bytes")
+    if len(content) > bytes_max:
+        raise Unfit(f"the file is longer than {bytes_max} bytes")
+    return content
+
+
+def read_token_keys(path: object) -> bytes:
+    """Return the content of the file of token keys; `app.security.token_keys` knows what it means.
+
+    Raises:
+        Unfit: it cannot be read, is open to others, or is empty or too long.
+    """
+    return read_private(path, TOKEN_KEYS_BYTES_MAX)
+
+
+def _a_key_file(path: object) -> Path:
+    try:
+        is_object = isinstance(json.loads(read_token_keys(path)), dict)
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        is_object = False
+    if not is_object:
+        raise Unfit("the file holds no JSON object")
+    return Path(str(path))
+
+
+def _read_secret(path: object) -> Secret:
+    content = read_private(path, SECRET_BYTES_MAX)
     if b"\0" in content:
         raise Unfit("the file holds a NUL byte")
     if "".join(filter(str.isalpha, content.decode("utf-8", "replace").lower())) in KNOWN_BAD_SECRETS:
@@ -133,6 +178,21 @@ Origin = Annotated[
 ]
 FileInFolder = Annotated[
     Path, AfterValidator(_in_a_folder), Field(title="an absolute path in a folder that can be written to")
+]
+TokenKeysFile = Annotated[
+    Path,
+    BeforeValidator(_a_key_file),
+    Field(title=f"a readable file with mode 0600, not empty, at most {TOKEN_KEYS_BYTES_MAX} bytes"),
+]
+Party = Annotated[
+    str, word(r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}$", "the exact text that tokens say, such as an https address")
+]
+RatePerMinute = Annotated[int, whole(1, 1_000_000)]
+PrincipalLimits = Annotated[
+    dict[str, RatePerMinute],
+    NoDecode,
+    BeforeValidator(_split_limits),
+    Field(max_length=100, title="principals and requests a minute: name=250,other=1000, 1 to 1000000 each"),
 ]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:\-\[\]]{1,253}$")]
 Names = Annotated[

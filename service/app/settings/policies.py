@@ -1,6 +1,7 @@
 """What the service was told, as narrow frozen structs: all that its other parts ever see of the settings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +62,58 @@ class KeyPolicy:
     pepper: Secret
     fresh_seconds: float = 30.0
     stale_seconds_max: float = 900.0
+    entries_max: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket: what is added a minute, and what it holds at most (FM06)."""
+
+    per_minute: int = 250
+    burst: int = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValkeyAddress:
+    """Where the shared buckets are."""
+
+    host: str
+    port: int
+    password: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValkeyPolicy:
+    """How long a request waits for Valkey, and how many do at once."""
+
+    timeout_seconds: float = 0.1
+    connections_max: int = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitPolicy:
+    """How fast clients may ask (FM06)."""
+
+    principal: RateLimit = RateLimit()
+    address: RateLimit = RateLimit()
+    """For requests whose credentials nobody has verified yet."""
+    principals: Mapping[str, RateLimit] = field(default_factory=dict)
+    """Of single principals, instead of `principal`."""
+    replicas: int = 1
+    """Among how many a limit is divided while Valkey is gone."""
+    entries_max: int = 10_000
+    valkey: ValkeyAddress | None = None
+    """None: each replica counts alone."""
+    valkey_policy: ValkeyPolicy = ValkeyPolicy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPolicy:
+    """JSON Web Tokens: whose we take, and how many good signatures are remembered (FM05)."""
+
+    keys_file: Path
+    issuer: str
+    audience: str
     entries_max: int = 10_000
 
 
@@ -135,6 +188,9 @@ class Settings:
     database: DatabaseAddress
     database_policy: DatabasePolicy
     keys: KeyPolicy
+    tokens: TokenPolicy | None = None
+    """None: no token is good."""
+    rate_limit: RateLimitPolicy = RateLimitPolicy()
     log: LogPolicy | None = None
     """None: no log is kept; its metrics say so."""
     service_seed: Secret | None = None

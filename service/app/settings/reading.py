@@ -36,9 +36,14 @@ from app.settings.policies import (
     LogPolicy,
     LogRecoverySettings,
     MigratorSettings,
+    RateLimit,
+    RateLimitPolicy,
     Secret,
     ServerPolicy,
     Settings,
+    TokenPolicy,
+    ValkeyAddress,
+    ValkeyPolicy,
     WorkerPolicy,
 )
 from app.settings.shown import accepted
@@ -147,6 +152,8 @@ def load(environ: Mapping[str, str], *, resolve: Resolve = resolves) -> Settings
             stale_seconds_max=read.api_key_stale_seconds_max,
             entries_max=read.api_key_cache_entries_max,
         ),
+        tokens=_tokens(read),
+        rate_limit=_rate_limit(read),
         log=_log(read),
         service_seed=read.service_key_file,
         worker=WorkerPolicy(
@@ -163,6 +170,33 @@ def load(environ: Mapping[str, str], *, resolve: Resolve = resolves) -> Settings
             lease_seconds=read.delivery_timeout_seconds + 2 * read.worker_deadline_seconds,
             observation_seconds=read.delivery_observation_seconds,
         ),
+    )
+
+
+def _tokens(read: ServiceEnvironment) -> TokenPolicy | None:
+    if read.token_keys_file is None or read.token_issuer is None or read.token_audience is None:
+        return None
+    return TokenPolicy(
+        keys_file=read.token_keys_file,
+        issuer=read.token_issuer,
+        audience=read.token_audience,
+        entries_max=read.token_cache_entries_max,
+    )
+
+
+def _rate_limit(read: ServiceEnvironment) -> RateLimitPolicy:
+    valkey = None
+    if read.valkey_host is not None:
+        valkey = ValkeyAddress(host=read.valkey_host, port=read.valkey_port, password=read.valkey_password_file)
+    return RateLimitPolicy(
+        principal=RateLimit(read.rate_limit_per_minute, read.rate_limit_burst),
+        address=RateLimit(read.rate_limit_address_per_minute, read.rate_limit_address_burst),
+        # A raised limit is meant for a client known to be well; a minute's worth at once is its burst.
+        principals={name: RateLimit(number, number) for name, number in read.rate_limit_principals.items()},
+        replicas=read.rate_limit_replicas,
+        entries_max=read.rate_limit_entries_max,
+        valkey=valkey,
+        valkey_policy=ValkeyPolicy(timeout_seconds=read.valkey_timeout_seconds),
     )
 
 

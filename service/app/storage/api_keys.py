@@ -1,5 +1,6 @@
-"""API keys in the database: written by the owner's command, read by the service."""
+"""API keys in the database: made by the owner's command or by an administrator, read at every authentication."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,36 +11,82 @@ from app.core.documents.identifiers import Principal
 from app.storage.connection import Connection
 
 INSERT: Final = """
-    INSERT INTO api_keys (id, principal, digest, roles, expires_at) VALUES (%s, %s, %s, %s, %s)"""
+    INSERT INTO api_keys (id, principal, digest, roles, expires_at, created_by) VALUES (%s, %s, %s, %s, %s, %s)
+    RETURNING created_at, expires_at"""
 FIND: Final = """
-    SELECT principal, digest, roles, now() >= coalesce(expires_at, 'infinity'),
+    SELECT id IS NOT NULL, coalesce(principal, '-'), coalesce(digest, decode(repeat('00', 32), 'hex')),
+           coalesce(roles, '{viewer}'), extract(epoch FROM expires_at - now())::double precision,
            revoked_at IS NOT NULL, coalesce(last_used_at < date_trunc('hour', now()), true)
-    FROM api_keys WHERE id = %s"""
+    FROM (SELECT) AS one_row LEFT JOIN api_keys ON id = %s"""
+"""One row in any case: an id that does not exist takes as long as one that does (FM04)."""
 TOUCH: Final = "UPDATE api_keys SET last_used_at = date_trunc('hour', now()) WHERE id = %s"
+LIST: Final = """
+    SELECT id, principal, roles, created_at, created_by, expires_at, revoked_at, revoked_by, last_used_at
+    FROM api_keys WHERE id > %s ORDER BY id LIMIT %s"""
+REVOKE: Final = """
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()), revoked_by = coalesce(revoked_by, %s) WHERE id = %s"""
+OWNER: Final = "owner"
+"""Who is written down for what the owner's command did; no principal of that name is meant."""
+LIST_MAX: Final = 100_000
 
 
 class StoredKey(msgspec.Struct, frozen=True):
-    """One row; `is_use_to_note`: its last use was noted in an earlier hour."""
+    """What authentication needs; of a key that does not exist a digest that no key has.
 
+    `seconds_left`: None is for ever; `is_use_to_note`: last noted in an earlier hour.
+    """
+
+    exists: bool
     principal: Principal
     digest: bytes
     roles: frozenset[str]
-    has_expired: bool
+    seconds_left: float | None
     is_revoked: bool
     is_use_to_note: bool
 
+    @property
+    def is_good(self) -> bool:
+        """Whether it exists, and is neither revoked nor expired."""
+        return self.exists and not self.is_revoked and (self.seconds_left is None or self.seconds_left > 0)
 
-async def find(connection: Connection, key_id: str) -> StoredKey | None:
-    """Return the key of that public id."""
+
+class KeyRow(msgspec.Struct, frozen=True):
+    """What may be told of a key, and never its digest. `last_used_at` is an hour: the one in which it was last used."""
+
+    id: str
+    principal: Principal
+    roles: list[str]
+    created_at: datetime
+    created_by: str | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    revoked_by: str | None
+    last_used_at: datetime | None
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """A key to be stored."""
+
+    id: str
+    principal: Principal
+    digest: bytes
+    roles: list[str]
+    expires_at: datetime | None
+    created_by: str
+
+
+async def find(connection: Connection, key_id: str) -> StoredKey:
+    """Return the key of that public id, or what stands for none, at the same cost."""
     row = await (await connection.execute(FIND, [key_id])).fetchone()
     if row is None:
-        return None
-    principal, digest, roles, has_expired, is_revoked, is_use_to_note = row
+        raise AssertionError("a LEFT JOIN from one row returns a row")
+    exists, principal, digest, roles, seconds_left, is_revoked, is_use_to_note = row
     return StoredKey(
+        exists=exists,
         principal=principal,
         digest=bytes(digest),
         roles=frozenset(roles),
-        has_expired=has_expired,
+        seconds_left=seconds_left,
         is_revoked=is_revoked,
         is_use_to_note=is_use_to_note,
     )
@@ -50,14 +97,49 @@ async def note_use(connection: Connection, key_id: str) -> None:
     await connection.execute(TOUCH, [key_id])
 
 
-def insert(
-    connection: psycopg.Connection[tuple[Any, ...]],
-    *,
-    key_id: str,
-    principal: str,
-    digest: bytes,
-    roles: list[str],
-    expires_at: datetime | None,
-) -> None:
-    """Store a new key (the owner's command only)."""
-    connection.execute(INSERT, [key_id, principal, digest, roles, expires_at])
+async def insert(connection: Connection, new: NewKey) -> KeyRow:
+    """Store a new key; return what may be told of it."""
+    row = await (await connection.execute(INSERT, _values(new))).fetchone()
+    if row is None:
+        raise AssertionError("INSERT ... RETURNING returns a row")
+    created_at, expires_at = row
+    return KeyRow(
+        id=new.id,
+        principal=new.principal,
+        roles=new.roles,
+        created_at=created_at,
+        created_by=new.created_by,
+        expires_at=expires_at,
+        revoked_at=None,
+        revoked_by=None,
+        last_used_at=None,
+    )
+
+
+async def listed(connection: Connection, *, after: str, limit: int) -> Sequence[KeyRow]:
+    """Return keys in the order of their ids."""
+    return [KeyRow(*row) for row in await (await connection.execute(LIST, [after, limit])).fetchall()]
+
+
+async def revoke(connection: Connection, key_id: str, *, by: str) -> bool:
+    """Revoke a key, once; return whether there is such a key."""
+    return (await connection.execute(REVOKE, [by, key_id])).rowcount == 1
+
+
+def insert_by_owner(connection: psycopg.Connection[tuple[Any, ...]], new: NewKey) -> None:
+    """Store a new key (the owner's command)."""
+    connection.execute(INSERT, _values(new))
+
+
+def listed_by_owner(connection: psycopg.Connection[tuple[Any, ...]]) -> Sequence[KeyRow]:
+    """Return all keys (the owner's command)."""
+    return [KeyRow(*row) for row in connection.execute(LIST, ["", LIST_MAX]).fetchall()]
+
+
+def revoke_by_owner(connection: psycopg.Connection[tuple[Any, ...]], key_id: str) -> bool:
+    """Revoke a key (the owner's command)."""
+    return connection.execute(REVOKE, [OWNER, key_id]).rowcount == 1
+
+
+def _values(new: NewKey) -> list[Any]:
+    return [new.id, new.principal, new.digest, new.roles, new.expires_at, new.created_by]

@@ -74,14 +74,14 @@ async def series(stack: Stack, expression: str) -> list[dict[str, str]]:
 @pytest.mark.anyio
 class TestRunningStack:
     async def test_both_replicas_serve_through_the_front(self, stack: Stack) -> None:
-        names = {(await get(stack, "/")).headers["x-replica"] for _ in range(4)}
+        names = {(await get(stack, "/api/")).headers["x-replica"] for _ in range(4)}
 
         assert names == {"replica-1", "replica-2"}
         assert stack.api_key() == "amgf_stand_in_harness-editor"
 
     async def test_what_a_client_claims_about_its_address_is_not_passed_on(self, stack: Stack) -> None:
         answer = await get(
-            stack, "/", **{"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6", "X-Real-IP": "6.6.6.6"}
+            stack, "/api/", **{"X-Forwarded-For": "6.6.6.6", "Forwarded": "for=6.6.6.6", "X-Real-IP": "6.6.6.6"}
         )
 
         assert "6.6.6.6" not in answer.text

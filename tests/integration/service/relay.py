@@ -1,4 +1,4 @@
-"""A network that can be cut in several ways, between the service and PostgreSQL; it keeps every attempt's instant."""
+"""A network that can be cut in several ways, between the service and a server; it keeps every attempt's instant."""
 
 import asyncio
 import contextlib
@@ -17,8 +17,9 @@ class Mode(Enum):
 
 
 class Relay:
-    def __init__(self, upstream_port: int) -> None:
+    def __init__(self, upstream_port: int, *, commit: bytes = b"COMMIT") -> None:
         self._upstream_port = upstream_port
+        self._commit = commit  # what the modes about COMMIT look for
         self.mode = Mode.OPEN
         self.attempts: list[float] = []
         self.connections = 0
@@ -64,10 +65,10 @@ class Relay:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while part := await source.read(65536):
-                if self.mode is Mode.CUT_BEFORE_COMMIT and b"COMMIT" in part:
+                if self.mode is Mode.CUT_BEFORE_COMMIT and self._commit in part:
                     sink.transport.abort()
                     return
-                if self.mode is Mode.LOSE_COMMIT_REPLY and b"COMMIT" in part:
+                if self.mode is Mode.LOSE_COMMIT_REPLY and self._commit in part:
                     sink.write(part)
                     self.mode = Mode.SILENT
                 elif self.mode is not Mode.SILENT:
@@ -75,8 +76,8 @@ class Relay:
 
 
 @asynccontextmanager
-async def relay(upstream_port: int) -> AsyncIterator[Relay]:
-    made = Relay(upstream_port)
+async def relay(upstream_port: int, *, commit: bytes = b"COMMIT") -> AsyncIterator[Relay]:
+    made = Relay(upstream_port, commit=commit)
     server = await asyncio.start_server(made.handle, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     try:

@@ -25,6 +25,8 @@ from app.settings import (
     DatabasePolicy,
     HttpPolicy,
     KeyPolicy,
+    RateLimit,
+    RateLimitPolicy,
     Secret,
     ServerPolicy,
     Settings,
@@ -179,6 +181,10 @@ def viewer_key(server: Server) -> str:
     return server.key("viewer")
 
 
+UNLIMITED = RateLimitPolicy(principal=RateLimit(1_000_000, 1_000_000), address=RateLimit(1_000_000, 1_000_000))
+"""More than a test ever asks for; those of failure mode 6 say otherwise."""
+
+
 def settings_for(address: DatabaseAddress, policy: DatabasePolicy = QUICK, **http: Any) -> Settings:
     return Settings(
         environment="development",
@@ -191,6 +197,7 @@ def settings_for(address: DatabaseAddress, policy: DatabasePolicy = QUICK, **htt
         database=address,
         database_policy=policy,
         keys=KeyPolicy(pepper=Secret(PEPPER.encode())),
+        rate_limit=UNLIMITED,
     )
 
 
@@ -222,9 +229,16 @@ PROPOSAL: dict[str, Any] = {
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, simulates: bool = False, works: bool = False) -> AsyncIterator[Client]:
+async def serving(
+    settings: Settings,
+    *,
+    simulates: bool = False,
+    works: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+) -> AsyncIterator[Client]:
     """Run the service until the block ends, with its sandbox (a second or so) and its worker where that is wanted."""
-    service = create_service(settings, clock=time.monotonic)
+    service = create_service(settings, clock=clock, wall=wall)
     application: Any = service.application
     transport = httpx.ASGITransport(application, client=("127.0.0.1", 50_000))
     async with AsyncExitStack() as stack:

@@ -297,9 +297,15 @@ async def test_the_application_may_not_change_the_schema_nor_the_past(server: Se
         "DELETE FROM proposals",
         "UPDATE proposals SET principal = 'x'",
         "UPDATE api_keys SET roles = '{admin}'",
-        "INSERT INTO api_keys (id, principal, digest, roles) VALUES ('x', 'x', 'x', '{admin}')",
+        "UPDATE api_keys SET digest = '\\x00'",
+        "UPDATE api_keys SET expires_at = NULL",
+        "UPDATE api_keys SET revoked_at = NULL WHERE revoked_at IS NOT NULL",
+        "DELETE FROM api_keys",
         "UPDATE schema_versions SET checksum = 'x'",
     ]
+    revoked = server.key("viewer")
+    with server.connect() as connection:
+        connection.execute("UPDATE api_keys SET revoked_at = now() WHERE id = %s", [revoked[5:17]])
     with server.connect(APPLICATION) as connection:
         for statement in forbidden:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -332,6 +338,35 @@ async def test_a_hostile_header_is_one_line_of_the_log_and_no_key_is_in_it(
     for secret in (editor_key, viewer_key, editor_key[18:61]):
         assert secret.encode() not in output.getvalue()
     assert b"xxxxx" not in output.getvalue()
+
+
+async def test_a_refusal_is_logged_with_its_code_place_rule_and_client_and_nothing_of_the_body(
+    client: Client, editor_key: str
+) -> None:
+    output = io.BytesIO()
+    flaw = {"patch": [{"op": "add", "path": "/a"}], "rationale": "kept-to-ourselves"}
+    foreign = {**PROPOSAL, "kept-to-ourselves": 1}
+    headers = {"X-API-Key": editor_key, "User-Agent": "agents/1.4 (kept-to-ourselves)", **JSON}
+    log.configure("info", output=output)
+    try:
+        for number, body in enumerate((PROPOSAL | flaw, foreign, "kept-to-ourselves")):
+            await client.http.post(PATH, json=body, headers={**headers, "Idempotency-Key": f"refused-{number}"})
+        await client.http.get(PATH, params={"limit": "kept-to-ourselves"}, headers=headers)
+        await client.http.get("/kept-to-ourselves", headers=headers)
+    finally:
+        log.configure("warning")
+
+    lines = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [(line["route"], line["status"], line["code"], line["flaws"]) for line in lines] == [
+        (PATH, 422, "invalid-proposal", ["/patch/0/value missing-field"]),
+        (PATH, 422, "invalid-proposal", ["/* unknown-field"]),
+        (PATH, 422, "invalid-proposal", [" wrong-type"]),
+        (PATH, 400, "invalid-parameter", ["/limit invalid-value"]),
+        ("unmatched", 404, "not-found", []),
+    ]
+    assert {line["client"] for line in lines} == {"agents/1.4"}
+    assert {line["principal"] for line in lines[:4]} == {"tester"}
+    assert b"kept-to-ourselves" not in output.getvalue()
 
 
 async def test_an_unforeseen_error_is_a_500_that_tells_nothing(client: Client, server: Server, editor_key: str) -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from chaos.faults import (
     KINDS,
+    BreakingRelease,
     InvalidConfiguration,
     InvalidFault,
+    OnlyTraffic,
     PacketsDropped,
     PostgresPaused,
     PostgresStopped,
@@ -32,6 +34,9 @@ EVERY_FAULT: list[Fault] = [
     PacketsDropped(ports=(15431, 15432)),
     InvalidConfiguration(values={"FIREWALL_PORT": "x"}),
     InvalidConfiguration(missing=("FIREWALL_DATABASE_HOST",), secrets={"FIREWALL_API_KEY_PEPPER_FILE": " "}),
+    BreakingRelease(),
+    OnlyTraffic(),
+    OnlyTraffic(answers="2xx", per_second_min=0.5),
 ]
 
 
@@ -61,6 +66,8 @@ def test_every_kind_has_a_fault_in_this_table() -> None:
         pytest.param("proxy_latency", {"latency_ms": "5"}, "int", id="text for a number"),
         pytest.param("proxy_latency", {"latency_ms": 10**9}, "latency_ms", id="latency beyond any deadline"),
         pytest.param("postgres_stopped", {"mode": "gently"}, "mode|Invalid", id="unknown mode"),
+        pytest.param("only_traffic", {"answers": "401"}, "answers must be one of", id="a status for a class"),
+        pytest.param("only_traffic", {"per_second_min": 0}, "more than 0", id="no traffic at all"),
         pytest.param("packets_dropped", {}, "ports", id="missing parameter"),
         pytest.param("packets_dropped", {"ports": []}, "at least one", id="no port"),
         pytest.param("packets_dropped", {"ports": [80, 80]}, "each once", id="a port twice"),

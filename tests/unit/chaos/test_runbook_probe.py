@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -118,6 +119,10 @@ def test_a_metric_is_summed_over_label_sets_and_addresses(address: str) -> None:
     assert probe("metric", "x_total", address, address) == (0, "x_total 10\n")
 
 
+def test_a_metric_with_labels_is_that_label_set_alone(address: str) -> None:
+    assert probe("metric", 'x_total{a="2"}', address, address) == (0, 'x_total{a="2"} 6\n')
+
+
 def test_a_metric_that_is_not_there_is_an_error(address: str) -> None:
     assert probe("metric", "z", address) == (1, "z: no such metric\n")
 
@@ -208,3 +213,58 @@ def test_a_trial_says_whether_a_configuration_would_be_accepted(control: str) ->
     assert refused[0] == 1
     assert refused[1].splitlines()[-1] == "configuration: refused"
     assert accepted == (0, "configuration: accepted\n")
+
+
+@contextmanager
+def limited(*statuses: int) -> Iterator[tuple[str, list[str | None]]]:
+    """Answer with these statuses in turn, the last one for ever; keep the keys that were shown."""
+    keys: list[str | None] = []
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(statuses[min(len(keys), len(statuses) - 1)])
+            keys.append(self.headers["X-API-Key"])
+            self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{serving.server_address[1]}/", keys
+        finally:
+            serving.shutdown()
+            thread.join(timeout=10)
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> str:
+    (tmp_path / "key").write_text("a-secret-key\n")
+    return str(tmp_path / "key")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code", "said"),
+    [
+        ((200, 200, 429, 200), 0, "patient: refused at request 3, waited 1 s, then admitted"),
+        ((200, 429, 429), 1, "patient: refused at request 2, waited 1 s, then 429"),
+        ((401,), 1, "patient: not refused for being too fast, but HTTP 401 at request 1"),
+    ],
+)
+def test_a_patient_client_waits_as_long_as_told(statuses: tuple[int, ...], code: int, said: str, key_file: str) -> None:
+    with limited(*statuses) as (url, keys):
+        assert probe("patient", key_file, url) == (code, f"{said}\n")
+
+    assert set(keys) == {"a-secret-key"}
+
+
+@pytest.mark.parametrize(("statuses", "code", "refused"), [((200,), 0, 0), ((200, 429, 200), 1, 1)])
+def test_a_paced_client_says_how_many_were_refused(
+    statuses: tuple[int, ...], code: int, refused: int, key_file: str
+) -> None:
+    with limited(*statuses) as (url, _):
+        said = f"paced: 4 requests at 20 a second, {refused} refused\n"
+        assert probe("paced", key_file, "20", "0.2", url) == (code, said)

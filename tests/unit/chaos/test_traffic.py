@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import random
 import statistics
 import time
 from pathlib import Path
@@ -11,6 +12,9 @@ from chaos.evidence import Evidence, EvidenceWriter, Origin
 from chaos.exchange import Limits
 from chaos.history import HISTORY, Kind, Operation, Outcome, dropped, operations, sha256
 from chaos.scenario import Load, Stream
+from chaos.streams import KINDS, Means, Occasion
+from chaos.streams.base import instants
+from chaos.streams.credentials import KEY_CAUSES
 from chaos.traffic import Traffic, UnknownStreamError
 from tests.eventually import eventually
 from tests.unit.chaos.little_servers import Answer, ProposalsInMemory, Question, refused_address, serving
@@ -22,6 +26,11 @@ BRISK = Load(proposals_per_second=60, reads_per_second=40, retry_share=0.3)
 @pytest.fixture
 def writer(tmp_path: Path) -> EvidenceWriter:
     return EvidenceWriter(tmp_path, Origin.now())
+
+
+def lines(writer: EvidenceWriter) -> list[str]:
+    path = writer.folder / HISTORY
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def recorded(writer: EvidenceWriter) -> tuple[Operation, ...]:
@@ -207,6 +216,52 @@ def test_an_unknown_stream_is_an_error_before_anything_is_sent(writer: EvidenceW
 
     with pytest.raises(UnknownStreamError, match="not_built"):
         Traffic("http://127.0.0.1:1", ["key"], load, writer, seed=SEED)
+
+
+@pytest.mark.anyio
+async def test_a_stream_comes_beside_the_background_at_its_own_rate_and_says_so_in_every_line(
+    writer: EvidenceWriter,
+) -> None:
+    bad = Stream(name="bad keys", kind="invalid_key", per_second=50, parameters={"causes": ["unknown", "malformed"]})
+    load = Load(proposals_per_second=20, reads_per_second=20, streams=(bad,))
+    service = ProposalsInMemory()
+    async with serving(service) as address, Traffic(address, ["key"], BRISK, writer, seed=SEED) as traffic:
+        traffic.change_load(load)
+        await eventually(lambda: sum("why" in line for line in lines(writer)) >= 40, seconds=20)
+        traffic.change_load(BRISK)
+        await traffic.drain()
+
+    rows = [row.data for row in Evidence(writer.folder).rows(HISTORY) if row.data.get("stream") == "bad keys"]
+    assert {row["why"] for row in rows if row["type"] == "invoke"} == {"unknown", "malformed"}
+    assert len([row for row in rows if row["type"] == "invoke"]) * 2 == len(rows)
+    own = [one for one in recorded(writer) if one.stream == "bad keys"]
+    assert {one.principal for one in own} == {"stranger"}
+    gaps = [later.intended - earlier.intended for earlier, later in itertools.pairwise(own)]
+    assert statistics.mean(gaps) == pytest.approx(1 / 50, rel=0.1)
+    assert max(gaps) < 2 / 50
+    assert any(one.stream is None for one in recorded(writer))
+
+
+def test_a_streams_instants_do_not_drift() -> None:
+    one = Stream(name="bad keys", kind="invalid_key", per_second=4)
+    offsets = list(itertools.islice(instants(one, SEED), 400))
+
+    assert offsets == sorted(offsets)
+    assert offsets == list(itertools.islice(instants(one, SEED), 400))
+    assert offsets[-1] == pytest.approx(100, abs=0.3)
+
+
+@pytest.mark.parametrize("cause", KEY_CAUSES)
+def test_an_invalid_key_is_wrong_in_the_way_it_says_and_never_one_that_exists(cause: str) -> None:
+    known = "amgf_0123456789ab_" + "s" * 43 + "c" * 6
+    one = Stream(name="bad", kind="invalid_key", per_second=1, parameters={"causes": [cause]})
+    occasion = Occasion(one, 1, 0.0, random.Random(SEED), Means(api_keys={"ann": known}))  # noqa: S311
+
+    key = KINDS["invalid_key"](occasion).headers["X-API-Key"]
+
+    assert key != known
+    assert key.startswith("amgf_0123456789ab_") is (cause == "wrong_secret")
+    assert len(key) == len(known) or cause == "malformed"
 
 
 @pytest.mark.anyio

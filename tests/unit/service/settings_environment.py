@@ -91,6 +91,9 @@ def _ways(field: str, info: FieldInfo) -> Iterator[dict[str, Any]]:
     elif get_origin(info.annotation) is tuple:
         yield from ({"way": way, "value": value} for way, value in (("gap", "a,,b"), ("spaces", f"a,{CANARY} b")))
         yield {"way": "too many", "value": ",".join(["127.0.0.1"] * 101)}
+    elif get_origin(info.annotation) is dict:
+        wrong = ("ann", "ann=", "=1", "ann=0", "ann=1000001", "ann=1,ann=2", "Ann=1", "ann=1;ben=2", f"{CANARY} x=1")
+        yield from ({"way": one, "value": one} for one in wrong)
     elif field in {"environment", "log_level"}:
         yield from ({"way": f"not {one}", "value": one.upper()} for one in get_args(info.annotation))
         yield {"way": "another", "value": CANARY}
@@ -126,7 +129,7 @@ def _wrong_files(field: str) -> Iterator[dict[str, Any]]:
     if field in {"service_key_file", "log_key_file"}:
         seeds = {"no base64": CANARY, "short seed": base64.b64encode(bytes(range(31))).decode(), "half": SEED[:22]}
         yield from ({"way": way, "content": content} for way, content in seeds.items())
-    elif field != "database_password_file" and not field.startswith("migrator"):
+    elif field not in {"database_password_file", "valkey_password_file"} and not field.startswith("migrator"):
         yield {"way": "short", "content": PEPPER[: PEPPER_BYTES_MIN - 1]}
 
 

@@ -127,8 +127,8 @@ REFUSED_VALIDATORS: list[tuple[str, Change, set[str]]] = [
     ("keys that are about to end", lambda d: alter_key(d, "zoe", not_after="2026-11-30T00:00:00.000000Z"), FEW),
     ("a machine in a person's role", lambda d: rename(d, "robot", role="safety"), {"/validators/2/role role-of-kind"}),
     ("out of order", lambda d: d["validators"].reverse(), {"/validators not-sorted"}),
-    ("an unknown field", lambda d: d.update(extra=1), {" invalid-value"}),
-    ("a weight of nothing", lambda d: rename(d, "olga", weight=0), {"/validators/0/weight invalid-value"}),
+    ("an unknown field", lambda d: d.update(extra=1), {"/extra unknown-field"}),
+    ("a weight of nothing", lambda d: rename(d, "olga", weight=0), {"/validators/0/weight out-of-range"}),
 ]
 
 
@@ -208,7 +208,7 @@ REFUSED_POLICIES: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("everybody's weight", "governance", {"weight_numerator": 1, "weight_denominator": 1}, {"indispensable"}),
     ("a named role for governance that one person has", "governance", {"roles": ["safety"]}, {"indispensable"}),
     ("more than all", "governance", {"weight_numerator": 2, "weight_denominator": 1}, {"invalid-value"}),
-    ("no such role", "high", {"roles": ["king"]}, {"invalid-value"}),
+    ("no such role", "high", {"roles": ["king"]}, {"not-a-choice"}),
 ]
 
 
@@ -249,8 +249,8 @@ REFUSED_ROOTS: list[tuple[str, dict[str, Any], str]] = [
     ("a version skipped", {"version": 3}, "not-the-next"),
     ("the same version", {"version": 1}, "not-the-next"),
     ("another log", {**NEXT, "origin": "elsewhere.example/log"}, "other-log"),
-    ("no log", {**NEXT, "origin": ""}, "invalid-value"),
-    ("no log key", {**NEXT, "log_key": None}, "invalid-value"),
+    ("no log", {**NEXT, "origin": ""}, "wrong-pattern"),
+    ("no log key", {**NEXT, "log_key": None}, "wrong-type"),
     ("a log key forgotten", {**NEXT, "log_key": public("log-2")}, "forgotten"),
     (
         "a service key forgotten",
@@ -331,7 +331,8 @@ GENESES: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("_name", "change", "pointer"), GENESES, ids=[one[0] for one in GENESES])
 def test_a_founding_is_refused(_name: str, change: dict[str, Any], pointer: str) -> None:
-    assert pointer in {flaw.pointer for flaw in constitution.check_genesis(unsigned(**change), verify=verify)}
+    flaws = constitution.check_genesis(unsigned(**change), verify=verify)
+    assert any(flaw.pointer == pointer or flaw.pointer.startswith(f"{pointer}/") for flaw in flaws)
 
 
 GLASS: list[tuple[str, dict[str, Any], set[str]]] = [

@@ -11,6 +11,7 @@ from app.errors import (
     InvalidRequest,
     MalformedBody,
     PatchFailed,
+    RateLimited,
     TimeLocked,
 )
 
@@ -23,6 +24,7 @@ def all_errors() -> list[FirewallError]:
         PatchFailed(0, "missing", "/a", "no"),
         DatabaseUnavailable(retry_after_seconds=1.2, reason="full"),
         TimeLocked(retry_after_seconds=1.2),
+        RateLimited(0.24),
     ]
     return made + [
         kind([]) if issubclass(kind, errors._FlawedBody) else kind()
@@ -44,6 +46,16 @@ def test_every_error_of_ours_is_a_problem(error: FirewallError) -> None:
     assert problem.type == f"urn:amgf:problem:{error.code}"
     assert (status == 503) <= ("retry-after" in headers)
     assert (status == 401) == ("www-authenticate" in headers)
+
+
+@pytest.mark.parametrize(("wait", "header"), [(0.000_000_4, "1"), (0.24, "1"), (1.0, "1"), (1.000_001, "2")])
+def test_a_wait_is_told_in_whole_seconds_and_exactly_and_never_too_short(wait: float, header: str) -> None:
+    status, headers, body = problems.render(RateLimited(wait), "r" * 24)
+
+    problem = msgspec.json.decode(body, type=problems.Problem)
+    assert (status, headers["retry-after"]) == (429, header)
+    assert problem.wait_seconds is not None
+    assert wait <= problem.wait_seconds < wait + 0.000_002
 
 
 def test_retry_after_is_rounded_up_and_at_least_one() -> None:

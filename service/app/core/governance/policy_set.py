@@ -14,8 +14,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from app.core.documents import canonical
+from app.core.documents.misfit import flaw_of
 from app.core.documents.patch import POINTER_PATTERN
-from app.core.governed.target import TIERS, Glob, Tier, flaw_of
+from app.core.governed.target import TIERS, Glob, Tier
 from app.errors import Flaw, InvalidPolicySet
 
 RULES_MAX: Final = 200

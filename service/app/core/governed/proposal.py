@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from app.core.documents import canonical, instants, pointer
+from app.core.documents import canonical, instants
 from app.core.documents.identifiers import Principal, ProposalId
+from app.core.documents.misfit import flaw_of
 from app.core.documents.patch import OPERATIONS_MAX, Operation
 from app.core.documents.strict_json import NUMBER_MAX, Document
 from app.errors import Flaw, InvalidProposal
@@ -18,8 +19,6 @@ SLUG_PATTERN: Final = "^[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?(?:/[a-z0-9](?:[a-z0-9.
 TARGET_CHARACTERS_MAX: Final = 128
 RATIONALE_CHARACTERS_MAX: Final = 8_192
 EVIDENCE_MAX: Final = 32
-MESSAGE_CHARACTERS_MAX: Final = 200
-"""A message may quote a field name of the client's."""
 
 Target = Annotated[
     str,
@@ -121,7 +120,7 @@ def accept(body: bytes, document: Document) -> Intake:
     try:
         content = msgspec.convert(document.value, ProposalContent)
     except msgspec.ValidationError as error:
-        raise InvalidProposal([_flaw(str(error))]) from None
+        raise InvalidProposal([flaw_of(error)]) from None
     expires_at = None
     if content.expires_at is not None:
         try:
@@ -173,11 +172,3 @@ def record_of(
         "restores": None if restores is None else {"version": restores.version, "digest": restores.digest},
     }
     return canonical.encode(Document(value=value, is_plain=is_plain))
-
-
-def _flaw(message: str) -> Flaw:
-    """Turn msgspec's "Expected ... - at `$.patch[0].op`" into a pointer and a sentence."""
-    sentence, _, path = message.partition(" - at `")
-    steps = path.removeprefix("key in ").strip("`$.").replace("[", ".").replace("]", "").split(".")
-    place = pointer.join(step for step in steps if step)
-    return Flaw(pointer=place, code="invalid-value", message=sentence[:MESSAGE_CHARACTERS_MAX])

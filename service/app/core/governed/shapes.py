@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from app.core.documents.misfit import flaw_of
 from app.core.documents.strict_json import NUMBER_MAX
-from app.core.governed.target import flaw_of
 from app.errors import Flaw
 
 T = TypeVar("T")

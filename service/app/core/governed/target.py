@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from app.core.documents import canonical
+from app.core.documents.misfit import flaw_of
 from app.core.documents.pointer import join
 from app.core.governed.proposal import Target
 from app.errors import Flaw, InvalidTarget
@@ -136,13 +137,6 @@ def from_record(record: Any) -> TargetConfig:
 def reserved(name: str) -> TargetConfig:
     """Return the configuration of a reserved target: no schema, as their documents are checked in code."""
     return TargetConfig(name=name, schema=None, minimum_tier=Tier.GOVERNANCE, on_failure="hold", actuator=None)
-
-
-def flaw_of(error: msgspec.ValidationError) -> Flaw:
-    """Turn msgspec's "Expected ... - at `$.rules[0].id`" into a pointer and a sentence."""
-    sentence, _, path = str(error).partition(" - at `")
-    steps = path.removeprefix("key in ").strip("`$.").replace("[", ".").replace("]", "").split(".")
-    return Flaw(join(step for step in steps if step), "invalid-value", sentence[:200])
 
 
 def _name_flaws(name: str) -> list[Flaw]:

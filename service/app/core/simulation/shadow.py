@@ -25,9 +25,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from app.core.documents import canonical, pointer, values
+from app.core.documents.misfit import flaw_of
 from app.core.documents.patch import POINTER_PATTERN
 from app.core.governance.policy_set import Globs
-from app.core.governed.target import flaw_of, matches
+from app.core.governed.target import matches
 from app.errors import Flaw, InvalidCorpus
 
 CASES_MAX: Final = 5_000

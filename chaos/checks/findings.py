@@ -1,6 +1,7 @@
 """How checks say what they found, and how findings of several injections become one."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from chaos.evidence import Row
 from chaos.result import EvidenceReference
@@ -63,6 +64,16 @@ def each_injection(check: WindowCheck, *, only: Collection[str] | None = None) -
             [(name, _judge_one(check, case, name)) for name in names]
             + [(name, unknown("this injection did not run")) for name in missing]
         )
+
+    return judged
+
+
+def bound(check: Callable[[Mapping[str, Any]], WindowCheck], only: Collection[str]) -> Check:
+    """Make a check of the recorded expectations, over those injections of ``only`` that this run can judge."""
+
+    def judged(case: Case) -> Finding:
+        ran = {window.injection for window in case.windows}
+        return each_injection(check(case.expectations), only=[name for name in only if name in ran])(case)
 
     return judged
 

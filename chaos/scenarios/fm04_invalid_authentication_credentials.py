@@ -7,7 +7,7 @@
   good lately goes on being known.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +24,15 @@ from chaos.checks.credentials import (
     refused_at_once,
 )
 from chaos.checks.detection import alert_fires, alert_is_delivered, counter_increases, first_active, log_event_appears
-from chaos.checks.findings import WindowCheck, all_of, each_injection
+from chaos.checks.findings import WindowCheck, all_of, bound
 from chaos.checks.recovery import nothing_restarts, recovered_since_undo, runbook_step_ran, steady_again
 from chaos.checks.secrets import no_secret_anywhere
 from chaos.faults.proxies import ProxyDown
 from chaos.faults.traffic import OnlyTraffic
 from chaos.probes.known_key import KNOWN_KEY, look_with_a_known_key
 from chaos.scenario import (
-    Case,
     Check,
     ExpectedAlerts,
-    Finding,
     Injection,
     Load,
     Probe,
@@ -111,16 +109,6 @@ _BELOW, _FAULTS, _BRUTE, _GONE = ("just_below",), ("bad_credentials",), ("brute_
 Expectations = Mapping[str, Any]
 
 
-def _bound(check: Callable[[Expectations], WindowCheck], only: tuple[str, ...]) -> Check:
-    """Make a claim's check: bound to the recorded expectations, over those of ``only`` that this run can judge."""
-
-    def judged(case: Case) -> Finding:
-        ran = {window.injection for window in case.windows}
-        return each_injection(check(case.expectations), only=[name for name in only if name in ran])(case)
-
-    return judged
-
-
 def _stack(spec: "StackSpec") -> "StackSpec":
     """Ask the key store each second, so that believing a key without it is shown and not only a short memory."""
     return replace(spec, settings={**spec.settings, "FIREWALL_API_KEY_FRESH_SECONDS": "1"})
@@ -137,16 +125,16 @@ def _refused(expected: Expectations) -> WindowCheck:
 
 _CHECKS: dict[str, Check] = {
     # 401 Unauthorized response
-    "FM04.D1": _bound(_refused, _FAULTS),
+    "FM04.D1": bound(_refused, _FAULTS),
     # `AUTH_ATTEMPTS` metric shows failures
-    "FM04.D2": _bound(
+    "FM04.D2": bound(
         lambda expected: counter_increases(
             'firewall_auth_attempts_total{status="invalid"}', within_seconds=expected["metric_seconds"]
         ),
         _FAULTS,
     ),
     # Warning logs with client identifier
-    "FM04.D3": _bound(
+    "FM04.D3": bound(
         lambda expected: log_event_appears(
             "authentication_failed",
             within_seconds=expected["metric_seconds"],
@@ -155,7 +143,7 @@ _CHECKS: dict[str, Check] = {
         _FAULTS,
     ),
     # Alert: `HighAuthFailureRate` (if > 10% of requests)
-    "FM04.D4": _bound(
+    "FM04.D4": bound(
         lambda expected: all_of(
             active=alert_fires(_ALERT, within_seconds=expected["detect_seconds"]),
             delivered=alert_is_delivered(_ALERT, within_seconds=2 * expected["detect_seconds"]),
@@ -163,51 +151,51 @@ _CHECKS: dict[str, Check] = {
         _FAULTS,
     ),
     # Request immediately rejected (no processing)
-    "FM04.M1": _bound(lambda expected: refused_at_once(_BAD, answer_seconds=expected["answer_seconds"]), _FAULTS),
+    "FM04.M1": bound(lambda expected: refused_at_once(_BAD, answer_seconds=expected["answer_seconds"]), _FAULTS),
     # Rate limiting prevents brute force
-    "FM04.M2": _bound(
+    "FM04.M2": bound(
         lambda expected: guessing_is_limited(
             {_GUESSES}, per_minute=expected["address_per_minute"], burst=expected["address_burst"]
         ),
         _BRUTE,
     ),
     # Client IP logged for security analysis
-    "FM04.M3": _bound(
+    "FM04.M3": bound(
         lambda expected: log_event_appears(
             "authentication_failed", within_seconds=expected["metric_seconds"], facts={"client_address": {"127.0.0.1"}}
         ),
         _FAULTS,
     ),
     # No sensitive information in error response
-    "FM04.M4": _bound(lambda _: answers_are_alike(answers_min=40), _FAULTS),
+    "FM04.M4": bound(lambda _: answers_are_alike(answers_min=40), _FAULTS),
     # Client fixes: Provide valid credentials
-    "FM04.R1": _bound(
+    "FM04.R1": bound(
         lambda expected: all_of(
             runbook=runbook_step_ran(1), steady=steady_again(within_seconds=expected["recover_seconds"])
         ),
         _FAULTS,
     ),
     # Manual: Verify API keys in secrets
-    "FM04.R2": _bound(lambda _: runbook_step_ran(2), _FAULTS),
+    "FM04.R2": bound(lambda _: runbook_step_ran(2), _FAULTS),
     # Manual: Check JWT secret configuration
-    "FM04.R3": _bound(lambda _: runbook_step_ran(3), _FAULTS),
+    "FM04.R3": bound(lambda _: runbook_step_ran(3), _FAULTS),
     # Manual: Investigate if coordinated attack
-    "FM04.R4": _bound(lambda _: runbook_step_ran(4), _FAULTS),
+    "FM04.R4": bound(lambda _: runbook_step_ran(4), _FAULTS),
 }
 
 _INVARIANTS: dict[str, Check] = {
     "I1 no acknowledged proposal lost": proposals.no_acknowledged_proposal_lost,
     "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
     "I15 no secret anywhere": no_secret_anywhere,
-    "others are served": _bound(
+    "others are served": bound(
         lambda expected: others_are_served(p99_seconds=expected["steady_p99_seconds"]), (*_BELOW, *_FAULTS, *_BRUTE)
     ),
-    "an unknown key is not turned away": _bound(
+    "an unknown key is not turned away": bound(
         lambda _: answered_with({_STRANGERS}, statuses={503}, answers_min=5), _GONE
     ),
-    "a known key stays known": _bound(lambda _: key_stays_known(looks_min=3), _GONE),
-    "nothing restarts": _bound(lambda _: nothing_restarts(), (*_FAULTS, *_BRUTE, *_GONE)),
-    "the runbook's verification": _bound(lambda _: runbook_step_ran(_VERIFICATION), _FAULTS),
+    "a known key stays known": bound(lambda _: key_stays_known(looks_min=3), _GONE),
+    "nothing restarts": bound(lambda _: nothing_restarts(), (*_FAULTS, *_BRUTE, *_GONE)),
+    "the runbook's verification": bound(lambda _: runbook_step_ran(_VERIFICATION), _FAULTS),
     "clients and proxy agree": client_and_proxy_agree(),
     "load generator kept up": generator_kept_up(),
 }

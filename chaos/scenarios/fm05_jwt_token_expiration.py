@@ -7,7 +7,7 @@ Both stay below a tenth of all requests: above it refusals of any kind are failu
 cannot be made here (there is one clock for all, and nobody sets a host's): tests/integration/service shows it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +22,11 @@ from chaos.checks.credentials import (
     within_tolerance_is_served,
 )
 from chaos.checks.detection import counter_increases, first_increase
-from chaos.checks.findings import WindowCheck, all_of, each_injection
+from chaos.checks.findings import WindowCheck, all_of, bound
 from chaos.checks.recovery import nothing_restarts, recovered_since_undo, runbook_step_ran, steady_again
 from chaos.checks.secrets import no_secret_anywhere
 from chaos.faults.traffic import OnlyTraffic
-from chaos.scenario import Case, Check, ExpectedAlerts, Finding, Injection, Load, Scenario, ScenarioClocks, Stream
+from chaos.scenario import Check, ExpectedAlerts, Injection, Load, Scenario, ScenarioClocks, Stream
 
 _VERIFICATION = 0
 _HOLD = {"fast": 11.0, "documented": 60.0}
@@ -52,31 +52,21 @@ _EXPIRED, _FORGERY = ("expired_tokens",), ("expired_and_forged",)
 Expectations = Mapping[str, Any]
 
 
-def _bound(check: Callable[[Expectations], WindowCheck], only: tuple[str, ...]) -> Check:
-    """Make a claim's check: bound to the recorded expectations, over those of ``only`` that this run can judge."""
-
-    def judged(case: Case) -> Finding:
-        ran = {window.injection for window in case.windows}
-        return each_injection(check(case.expectations), only=[name for name in only if name in ran])(case)
-
-    return judged
-
-
 def _says_so(expected: Expectations) -> WindowCheck:
     return expired_says_so({_OLD}, code=expected["expired_code"], words=expected["expired_words"])
 
 
 _CHECKS: dict[str, Check] = {
     # 401 Unauthorized with "token expired" message
-    "FM05.D1": _bound(_says_so, _EXPIRED),
+    "FM05.D1": bound(_says_so, _EXPIRED),
     # `AUTH_ATTEMPTS` metric labeled as "expired"
-    "FM05.D2": _bound(
+    "FM05.D2": bound(
         lambda expected: counter_increases(_EXPIRED_COUNTER, within_seconds=expected["metric_seconds"]), _EXPIRED
     ),
     # Token expiry checked before processing
-    "FM05.M1": _bound(lambda expected: refused_at_once({_OLD}, answer_seconds=expected["answer_seconds"]), _EXPIRED),
+    "FM05.M1": bound(lambda expected: refused_at_once({_OLD}, answer_seconds=expected["answer_seconds"]), _EXPIRED),
     # Clock skew tolerance: 10 seconds
-    "FM05.M2": _bound(
+    "FM05.M2": bound(
         lambda expected: all_of(
             within=within_tolerance_is_served({_YOUNG}, skew_seconds=expected["skew_seconds"]),
             beyond=answered_with({_OLD}, statuses={expected["expired_status"]}),
@@ -84,33 +74,33 @@ _CHECKS: dict[str, Check] = {
         _EXPIRED,
     ),
     # Clear error message for client
-    "FM05.M3": _bound(_says_so, _EXPIRED),
+    "FM05.M3": bound(_says_so, _EXPIRED),
     # Client fixes: Request new token
-    "FM05.R1": _bound(
+    "FM05.R1": bound(
         lambda expected: all_of(
             runbook=runbook_step_ran(1), steady=steady_again(within_seconds=expected["recover_seconds"])
         ),
         _EXPIRED,
     ),
     # Manual: Verify system clocks in sync (NTP)
-    "FM05.R2": _bound(lambda _: runbook_step_ran(2), _EXPIRED),
+    "FM05.R2": bound(lambda _: runbook_step_ran(2), _EXPIRED),
 }
 
 _INVARIANTS: dict[str, Check] = {
     "I1 no acknowledged proposal lost": proposals.no_acknowledged_proposal_lost,
     "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
     "I15 no secret anywhere": no_secret_anywhere,
-    "a forged token learns nothing": _bound(
+    "a forged token learns nothing": bound(
         lambda expected: answered_with(
             {_FORGED}, statuses={expected["expired_status"]}, codes={expected["generic_code"]}
         ),
         _FORGERY,
     ),
-    "others are served": _bound(
+    "others are served": bound(
         lambda expected: others_are_served(p99_seconds=expected["steady_p99_seconds"]), (*_EXPIRED, *_FORGERY)
     ),
-    "nothing restarts": _bound(lambda _: nothing_restarts(), (*_EXPIRED, *_FORGERY)),
-    "the runbook's verification": _bound(lambda _: runbook_step_ran(_VERIFICATION), _EXPIRED),
+    "nothing restarts": bound(lambda _: nothing_restarts(), (*_EXPIRED, *_FORGERY)),
+    "the runbook's verification": bound(lambda _: runbook_step_ran(_VERIFICATION), _EXPIRED),
     "clients and proxy agree": client_and_proxy_agree(),
     "load generator kept up": generator_kept_up(),
 }

@@ -8,7 +8,7 @@ Three replicas share the buckets. One principal too often, but too little to mat
 - ``principal_floods``: one principal at twenty times its limit, and the whole runbook.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from chaos.checks.detection import (
     first_active,
     log_event_appears,
 )
-from chaos.checks.findings import WindowCheck, all_of, each_injection
+from chaos.checks.findings import WindowCheck, all_of, bound
 from chaos.checks.rate_limit import (
     bucket_is_exact,
     nobody_is_paged_for_a_few,
@@ -143,16 +143,6 @@ _LAST = ("principal_floods",)
 Expectations = Mapping[str, Any]
 
 
-def _bound(check: Callable[[Expectations], WindowCheck], only: tuple[str, ...]) -> Check:
-    """Make a claim's check: bound to the recorded expectations, over those of ``only`` that this run can judge."""
-
-    def judged(case: Case) -> Finding:
-        ran = {window.injection for window in case.windows}
-        return each_injection(check(case.expectations), only=[name for name in only if name in ran])(case)
-
-    return judged
-
-
 def _named(_: Expectations) -> WindowCheck:
     """Every refusal is logged with who it was: the principal of the flood, or its address."""
 
@@ -205,18 +195,18 @@ def _others(expected: Expectations) -> WindowCheck:
 
 _CHECKS: dict[str, Check] = {
     # 429 Too Many Requests response
-    "FM06.D1": _bound(
+    "FM06.D1": bound(
         lambda expected: too_many_are_refused(streams=_STREAMS, within_seconds=expected["mitigate_seconds"]), _FLOODS
     ),
     # `RATE_LIMIT_REJECTIONS` metric increases
-    "FM06.D2": _bound(
+    "FM06.D2": bound(
         lambda expected: counter_increases(
             "firewall_rate_limit_rejections_total", within_seconds=expected["detect_seconds"]
         ),
         _FLOODS,
     ),
     # Client IP/user logged
-    "FM06.D3": _bound(
+    "FM06.D3": bound(
         lambda expected: all_of(
             every_replica=log_event_appears(
                 "rate_limited",
@@ -228,7 +218,7 @@ _CHECKS: dict[str, Check] = {
         _FLOODS,
     ),
     # Alert: `HighRateLimitRejections` (if sustained)
-    "FM06.D4": _bound(
+    "FM06.D4": bound(
         lambda expected: all_of(
             active=alert_fires(_ALERT, within_seconds=expected["detect_seconds"]),
             delivered=alert_is_delivered(_ALERT, within_seconds=2 * expected["detect_seconds"]),
@@ -236,42 +226,42 @@ _CHECKS: dict[str, Check] = {
         _FLOODS,
     ),
     # Token bucket algorithm with burst allowance
-    "FM06.M1": _bound(_bucket, _SHARED),
+    "FM06.M1": bound(_bucket, _SHARED),
     # Retry-After header indicates wait time
-    "FM06.M2": _bound(
+    "FM06.M2": bound(
         lambda expected: refusals_say_when(streams=_STREAMS, seconds_max=expected["retry_after_seconds_max"]), _FLOODS
     ),
     # Legitimate traffic prioritized
-    "FM06.M3": _bound(_others, _FLOODS),
+    "FM06.M3": bound(_others, _FLOODS),
     # Per-client tracking (IP or user)
-    "FM06.M4": _bound(_counted_apart, _SHARED),
+    "FM06.M4": bound(_counted_apart, _SHARED),
     # Client fixes: Implement backoff/retry logic
-    "FM06.R1": _bound(
+    "FM06.R1": bound(
         lambda expected: all_of(
             client=runbook_step_ran(1), steady=steady_again(within_seconds=expected["recover_seconds"])
         ),
         _LAST,
     ),
     # Client fixes: Reduce request rate
-    "FM06.R2": _bound(lambda _: runbook_step_ran(2), _LAST),
+    "FM06.R2": bound(lambda _: runbook_step_ran(2), _LAST),
     # Manual: Investigate if attack or legitimate spike
-    "FM06.R3": _bound(lambda _: runbook_step_ran(3), _FLOODS),
+    "FM06.R3": bound(lambda _: runbook_step_ran(3), _FLOODS),
     # Manual: Adjust rate limits if needed
-    "FM06.R4": _bound(lambda _: runbook_step_ran(4), _LAST),
+    "FM06.R4": bound(lambda _: runbook_step_ran(4), _LAST),
     # Manual: Add more replicas if capacity issue
-    "FM06.R5": _bound(lambda _: runbook_step_ran(5), _LAST),
+    "FM06.R5": bound(lambda _: runbook_step_ran(5), _LAST),
 }
 
 _INVARIANTS: dict[str, Check] = {
     "I1 no acknowledged proposal lost": proposals.no_acknowledged_proposal_lost,
     "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
     "I7 retries are idempotent": proposals.retries_are_idempotent,
-    "I13 the limiter is an exact bucket": _bound(_bucket, _FLOODS),
+    "I13 the limiter is an exact bucket": bound(_bucket, _FLOODS),
     "I15 no secret anywhere": no_secret_anywhere,
-    "a few too many page nobody": _bound(lambda _: nobody_is_paged_for_a_few(stream="few"), ("a_few_too_many",)),
-    "liveness": _bound(lambda _: stays_alive(), _FLOODS),
-    "the runbook's verification": _bound(lambda _: runbook_step_ran(0), _LAST),
-    "error budget": _bound(lambda expected: budget_is_kept(share_max=expected["budget_share_max"]), _FLOODS),
+    "a few too many page nobody": bound(lambda _: nobody_is_paged_for_a_few(stream="few"), ("a_few_too_many",)),
+    "liveness": bound(lambda _: stays_alive(), _FLOODS),
+    "the runbook's verification": bound(lambda _: runbook_step_ran(0), _LAST),
+    "error budget": bound(lambda expected: budget_is_kept(share_max=expected["budget_share_max"]), _FLOODS),
     "clients and proxy agree": client_and_proxy_agree(),
     "load generator kept up": generator_kept_up(),
 }

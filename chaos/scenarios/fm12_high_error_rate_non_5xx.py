@@ -10,7 +10,7 @@ Two ways to get there, and two that only look like it:
 The background comes from a hundred principals, so that it matters how many of them are refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from chaos.checks.client_errors import (
     share_is_seen,
 )
 from chaos.checks.detection import alert_fires, alert_is_delivered, first_active
-from chaos.checks.findings import WindowCheck, all_of, each_injection
+from chaos.checks.findings import all_of, bound
 from chaos.checks.listeners import only_known_listeners
 from chaos.checks.recovery import recovered_after, runbook_step_ran, steady_again
 from chaos.checks.secrets import no_secret_anywhere
@@ -35,10 +35,8 @@ from chaos.faults.traffic import OnlyTraffic
 from chaos.probes.client_errors import look_at_counters, look_at_descriptions
 from chaos.probes.listeners import look_at_listeners
 from chaos.scenario import (
-    Case,
     Check,
     ExpectedAlerts,
-    Finding,
     Injection,
     Load,
     Probe,
@@ -115,24 +113,14 @@ def _many_clients(spec: "StackSpec") -> "StackSpec":
     return replace(spec, clients=_CLIENTS)
 
 
-def _bound(check: Callable[[Expectations], WindowCheck], only: tuple[str, ...]) -> Check:
-    """Make a claim's check: bound to the recorded expectations, over those of ``only`` that this run can judge."""
-
-    def judged(case: Case) -> Finding:
-        ran = {window.injection for window in case.windows}
-        return each_injection(check(case.expectations), only=[name for name in only if name in ran])(case)
-
-    return judged
-
-
 _CHECKS: dict[str, Check] = {
     # `REQUEST_COUNT` shows high 4xx rate
-    "FM12.D1": _bound(
+    "FM12.D1": bound(
         lambda expected: share_is_seen(above=expected["client_error_share"], within_seconds=expected["detect_seconds"]),
         _FIRING,
     ),
     # Alert: `HighClientErrorRate` (> 10%)
-    "FM12.D2": _bound(
+    "FM12.D2": bound(
         lambda expected: all_of(
             active=alert_fires(_ALERT, within_seconds=expected["detect_seconds"]),
             delivered=alert_is_delivered(_ALERT, within_seconds=2 * expected["detect_seconds"]),
@@ -140,17 +128,17 @@ _CHECKS: dict[str, Check] = {
         _FIRING,
     ),
     # Errors logged with request details
-    "FM12.M1": _bound(lambda expected: refusals_are_logged(refusals_min=expected["refusals_min"]), _ALL),
+    "FM12.M1": bound(lambda expected: refusals_are_logged(refusals_min=expected["refusals_min"]), _ALL),
     # Validation errors provide clear messages
-    "FM12.M2": _bound(lambda expected: refusals_are_clear(causes_min=expected["causes_min"]), ("few_refusals",)),
+    "FM12.M2": bound(lambda expected: refusals_are_clear(causes_min=expected["causes_min"]), ("few_refusals",)),
     # API documentation updated
-    "FM12.M3": _bound(lambda expected: description_is_of_what_runs(answers_min=expected["answers_min"]), _ALL),
+    "FM12.M3": bound(lambda expected: description_is_of_what_runs(answers_min=expected["answers_min"]), _ALL),
     # Manual: Analyze error patterns
-    "FM12.R1": _bound(lambda _: runbook_step_ran(1), _FIRING),
+    "FM12.R1": bound(lambda _: runbook_step_ran(1), _FIRING),
     # Manual: Check if API changes broke clients
-    "FM12.R2": _bound(lambda _: runbook_step_ran(2), _FIRING),
+    "FM12.R2": bound(lambda _: runbook_step_ran(2), _FIRING),
     # Rollback: Restore old API version if breaking change
-    "FM12.R4": _bound(
+    "FM12.R4": bound(
         lambda expected: all_of(
             runbook=runbook_step_ran(4), steady=steady_again(within_seconds=expected["recover_seconds"])
         ),
@@ -163,22 +151,22 @@ _INVARIANTS: dict[str, Check] = {
     "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
     "I7 retries are idempotent": proposals.retries_are_idempotent,
     "I15 no secret anywhere": no_secret_anywhere,
-    "a loud client was loud": _bound(
+    "a loud client was loud": bound(
         lambda expected: it_was_the_noise_it_claims(above=2 * expected["client_error_share"], below=1.0, clients=1),
         ("one_bad_client",),
     ),
-    "few refusals were just below the threshold": _bound(
+    "few refusals were just below the threshold": bound(
         lambda expected: it_was_the_noise_it_claims(
             above=expected["client_error_share"] / 2, below=expected["client_error_share"]
         ),
         ("few_refusals",),
     ),
-    "addresses make no series": _bound(
+    "addresses make no series": bound(
         lambda expected: series_stay_as_they_are(requests_min=expected["addresses_min"]), ("one_bad_client",)
     ),
     "nothing listens that is not in the list": only_known_listeners,
-    "the runbook's verification": _bound(lambda _: runbook_step_ran(_VERIFICATION), _FIRING),
-    "error budget": _bound(
+    "the runbook's verification": bound(lambda _: runbook_step_ran(_VERIFICATION), _FIRING),
+    "error budget": bound(
         lambda expected: budget_is_kept(share_max=expected["budget_share_max"], requests_min=100), _ALL
     ),
     "clients and proxy agree": client_and_proxy_agree(),

@@ -28,12 +28,12 @@ from chaos.checks.configuration import (
     starts_after_repair,
 )
 from chaos.checks.detection import alert_fires, alert_is_delivered, first_active
-from chaos.checks.findings import WindowCheck, all_of, each_injection
+from chaos.checks.findings import WindowCheck, all_of, bound
 from chaos.checks.log import log_is_append_only
 from chaos.checks.recovery import nothing_restarts, recovered_after, runbook_step_ran, stays_alive, steady_again
 from chaos.checks.secrets import no_secret_anywhere
 from chaos.faults.configuration import InvalidConfiguration
-from chaos.scenario import Case, Check, Finding, Injection, Load, Probe, Scenario, ScenarioClocks
+from chaos.scenario import Check, Injection, Load, Probe, Scenario, ScenarioClocks
 
 if TYPE_CHECKING:
     from compose.stack import Stack
@@ -95,13 +95,7 @@ async def _effective_settings(stack: "Stack") -> dict[str, Any]:
 
 
 def _bound(check: Callable[[Expectations], WindowCheck], only: tuple[str, ...] = _ALL) -> Check:
-    """Make a claim's check: bound to the recorded expectations, over those of ``only`` that this run can judge."""
-
-    def judged(case: Case) -> Finding:
-        ran = {window.injection for window in case.windows}
-        return each_injection(check(case.expectations), only=[name for name in only if name in ran])(case)
-
-    return judged
+    return bound(check, only)
 
 
 def _problems_are_logged(expected: Expectations) -> WindowCheck:

@@ -70,9 +70,10 @@ def damaged(value: Any, chance: random.Random) -> Any:
             case 1 if isinstance(holder, dict):
                 holder[f"{key}{chance.choice(('', 's', '_', ' '))}x"] = holder.pop(key)
             case 2 if isinstance(holder, dict):
-                holder[chance.choice(("extra", "id", "state", "principal", "__class__"))] = chance.choice(WRONG)
+                added = chance.choice(("extra", "id", "state", "principal", "__class__"))
+                holder[added] = copy.deepcopy(chance.choice(WRONG))  # the next thing wrong may be put into it
             case _:
-                holder[key] = chance.choice(WRONG)
+                holder[key] = copy.deepcopy(chance.choice(WRONG))
     return value
 
 

@@ -14,9 +14,11 @@ from typing import Any, Final
 from chaos.checks import proposals
 from chaos.checks.audit import every_effect_is_logged
 from chaos.checks.fail_closed import fails_closed
+from chaos.checks.findings import bound
 from chaos.checks.heads import head_reads_never_go_back, heads_are_chains, roll_backs_restore
 from chaos.checks.log import log_is_append_only
 from chaos.checks.quorum import nothing_applied_without_a_quorum, one_vote_a_voter
+from chaos.checks.rate_limit import bucket_is_exact
 from chaos.checks.replay import replay_gives_the_same_heads
 from chaos.checks.secrets import no_secret_anywhere
 from chaos.history import sha256
@@ -24,8 +26,9 @@ from chaos.record import DATABASE
 from chaos.scenario import Case, Check, Window
 from chaos.verifier import envelope
 from chaos.verifier.merkle import EMPTY_ROOT
+from tests.unit.chaos.floods import flood
 from tests.unit.chaos.governed import BEGINNING, Governed, Spoil, clean, honest
-from tests.unit.chaos.recording import Recording
+from tests.unit.chaos.recording import WINDOW, Recording
 from tests.unit.chaos.test_verifier import KEYS, text
 
 Write = Callable[[Path], Case]
@@ -54,6 +57,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "I10": fails_closed(cuts=("cut",), attempts_min=5),
     "I11": roll_backs_restore,
     "I12": partial(replay_gives_the_same_heads, entries_min=50),
+    "I13": bound(lambda _: bucket_is_exact(streams={"flood"}, rate_per_minute=250, burst=250), [WINDOW.injection]),
     "I15": no_secret_anywhere,
 }
 """As the scenarios have them, with smaller minimums: these histories are short."""
@@ -498,10 +502,18 @@ def _honest_gate(folder: Path) -> Case:
     return honest().case(folder)
 
 
+def flooded(folder: Path, **limits: Any) -> Case:
+    """A flood against a bucket: the documented one, or another."""
+    recording = Recording(folder)
+    flood(recording, **limits)
+    return recording.case(WINDOW)
+
+
 HONEST: Final[Mapping[str, Write]] = {
     **dict.fromkeys(("I1", "I2", "I7"), _honest_clients),
     **dict.fromkeys(("I3", "I4", "I5", "I6", "I8", "I9", "I11", "I12"), _honest_gate),
     "I10": lambda folder: during_a_cut(honest(), folder, attempts=9),
+    "I13": flooded,
     "I15": lambda folder: searched(folder).case(),
 }
 
@@ -576,4 +588,6 @@ SPOILED: Final[tuple[Spoiled, ...]] = (
     Spoiled("I15", "in a log", leaking("replica-1"), "logs/replica-1.log holds api-key-ann"),
     Spoiled("I15", "in an error", leaking("errors"), "errors.jsonl holds api-key-ann"),
     Spoiled("I15", "in the database", leaking("database"), "database.jsonl holds api-key-ann"),
+    Spoiled("I13", "twice as fast", partial(flooded, rate=500), "more were admitted than a bucket of 250"),
+    Spoiled("I13", "half the burst", partial(flooded, burst=100), "a burst of 250 was due"),
 )

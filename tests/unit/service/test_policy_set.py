@@ -33,7 +33,7 @@ def quorum(tier: str, **fields: Any) -> dict[str, Any]:
     [
         ([], ""),
         ({**DEFAULT.document(), "v": 2}, "/v"),
-        ({**DEFAULT.document(), "extra": 1}, ""),
+        ({**DEFAULT.document(), "extra": 1}, "/extra"),
         (changed(rules=[rule("true"), rule("true")]), "/rules/1/id"),
         (changed(rules=[rule("true", mode="allow")]), "/rules/0/mode"),
         (changed(rules=[rule("t" * 2_001)]), "/rules/0/expression"),
@@ -108,7 +108,7 @@ def test_a_target_s_record_comes_back_as_it_was() -> None:
         ({"actuator": {"url": "http://user@ours.example/"}}, "/actuator/url"),
         ({"actuator": {"url": "http://ours.example@evil.example/"}}, "/actuator/url"),
         ({"actuator": {"url": "http://[::1"}}, "/actuator/url"),
-        ({"extra": 1}, ""),
+        ({"extra": 1}, "/extra"),
     ],
 )
 def test_what_is_no_target_is_refused(fields: dict[str, Any], pointer: str) -> None:

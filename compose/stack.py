@@ -308,7 +308,8 @@ class Stack:
 
     async def _create_api_keys(self) -> None:
         """Make all keys in one go: starting Python for each would cost more than the rest of the stack."""
-        wanted = {**self._harness(), **self.spec.principals}
+        clients = dict.fromkeys(_client_names(self.spec.clients), ("editor",))
+        wanted = {**self._harness(), **clients, **self.spec.principals}
         ordered = self.spec.folder / "state" / "api-keys"
         ordered.write_text("".join(f"{name} {' '.join(roles)}\n" for name, roles in wanted.items()))
         printed = self.secrets_folder / "api-keys"  # what the job prints are the keys: no log may have them
@@ -325,7 +326,7 @@ class Stack:
     def _harness(self) -> dict[str, tuple[str, ...]]:
         """Return the principals through whom the harness works, and their roles."""
         own: dict[str, tuple[str, ...]] = {f"harness-{role}": (role,) for role in self.spec.api_key_roles}
-        return {**own, **dict.fromkeys(_client_names(self.spec.clients), ("editor",)), **founding.ROLES}
+        return {**own, **founding.ROLES}
 
     def _rate_limits(self) -> dict[str, int]:
         """Each of the harness's clients stands for a thousand; who is not named has the documented limit."""

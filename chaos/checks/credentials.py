@@ -6,15 +6,18 @@ from typing import Any
 
 from chaos.checks import windows
 from chaos.checks.availability import served
+from chaos.checks.detection import replicas_of
 from chaos.checks.findings import WindowCheck, cite, failed, passed, seconds, unknown
 from chaos.evidence import Row
 from chaos.exchange import ERRORS
 from chaos.history import HISTORY, Operation, operations, quantile
 from chaos.probes.known_key import SAMPLES as KNOWN_KEY_SAMPLES
+from chaos.probes.metrics import METRICS
 from chaos.result import EvidenceReference
 from chaos.scenario import Case, Finding, Window
 from chaos.verdict import Verdict
 
+_ALONE = "firewall_rate_limit_local_total"
 _REFUSED, _FORBIDDEN, _LIMITED = 401, 403, 429
 _SUCCESSES = range(200, 300)
 # Who an answer is for and when it was made, and whether the connection goes on: no two need agree.
@@ -81,7 +84,10 @@ def refused_at_once(streams: Collection[str], *, answer_seconds: float, answers_
 
 
 def guessing_is_limited(streams: Collection[str], *, per_minute: float, burst: float) -> WindowCheck:
-    """From one address no more guesses are looked at than a bucket holds and gains; the rest gets 429 and a time."""
+    """From one address no more guesses are looked at than a bucket holds and gains; the rest gets 429 and a time.
+
+    What a replica judged alone, because Valkey was late, is not in the shared bucket: at most one more of them.
+    """
 
     def judge(case: Case, window: Window) -> Finding:
         answered = [one for one in _of(case, window, streams) if one.status is not None]
@@ -90,7 +96,8 @@ def guessing_is_limited(streams: Collection[str], *, per_minute: float, burst: f
         start, end = windows.in_force(window)
         if not answered or end == float("inf"):
             return unknown(f"{len(answered)} answers")
-        allowed = burst + per_minute / 60 * (end - start) + 1
+        alone = min(burst, _judged_alone(case, (start, end)))
+        allowed = burst + per_minute / 60 * (end - start) + 1 + alone
         told = f"{len(looked_at)} of {len(answered)} guesses were looked at, {allowed:.0f} allowed"
         if len(looked_at) > allowed:
             return failed(told, _rows(looked_at))
@@ -183,8 +190,21 @@ def _problem(row: Row) -> dict[str, Any]:
     return problem if isinstance(problem, dict) else {}
 
 
-def others_are_served(*, p99_seconds: float, requests_min: int = 50) -> WindowCheck:
-    """The background does not feel it: no good credential is refused, nothing fails, nothing waits."""
+def _judged_alone(case: Case, stretch: tuple[float, float]) -> float:
+    """Return how many requests the replicas judged without the shared bucket."""
+    alone = 0.0
+    for replica in replicas_of(case):
+        rows = [row for row in case.evidence.between(METRICS, *stretch) if row.data["replica"] == replica]
+        seen = [row.data["series"][_ALONE] for row in rows if _ALONE in row.data.get("series", {})]
+        alone += max(seen, default=0.0) - min(seen, default=0.0)
+    return alone
+
+
+def others_are_served(*, p95_seconds: float, requests_min: int = 50) -> WindowCheck:
+    """The background does not feel it: no good credential is refused, nothing fails, nothing waits.
+
+    Of so few requests the 99th percentile would be the second worst.
+    """
 
     def judge(case: Case, window: Window) -> Finding:
         start, end = windows.in_force(window)
@@ -194,12 +214,13 @@ def others_are_served(*, p99_seconds: float, requests_min: int = 50) -> WindowCh
         if turned_away:
             return failed(f"{len(turned_away)} good requests were turned away", _rows(turned_away))
         how = served(own, start, end)
-        if how.valid < requests_min or how.p99_seconds is None:
+        slow = quantile([one.seconds for one in due if one.status is not None and one.seconds is not None], 0.95)
+        if how.valid < requests_min or slow is None:
             return unknown(f"{how.valid} requests of others, {requests_min} needed")
         if how.bad:
             return failed(f"{how.bad} of {how.valid} requests of others failed", _rows([how.first_bad]))
-        told = f"{how.valid} requests of others, p99 {seconds(how.p99_seconds)}, {seconds(p99_seconds)} allowed"
-        return (passed if how.p99_seconds <= p99_seconds else failed)(told, _rows(due))
+        told = f"95 % of {how.valid} requests of others within {seconds(slow)}, {seconds(p95_seconds)} allowed"
+        return (passed if slow <= p95_seconds else failed)(told, _rows(due))
 
     return judge
 

@@ -270,7 +270,8 @@ def pool_fills_unasked(*, connections_min: int, within_seconds: float, in_flight
         return each_replica(case, lambda replica: one(case, window, replica, asked))
 
     def one(case: Case, window: Window, replica: str, asked: int) -> Finding:
-        counted = _sessions(case, windows.in_force(window), replica, begun_after=window.injected)
+        # The act ends one session after the other: what was begun during it, and is still there, is new.
+        counted = _sessions(case, windows.in_force(window), replica, begun_after=windows.begun(window))
         if not counted:
             return unknown("its sessions were not counted")
         filled = next(((row, count) for row, count in counted if count >= connections_min), None)

@@ -162,7 +162,7 @@ _CHECKS: dict[str, Check] = {
     ),
     # Connection pool maintains minimum connections
     "FM01.M2": bound(
-        lambda expected: pool_fills_unasked(
+        lambda _: pool_fills_unasked(
             connections_min=_POOL_CONNECTIONS_MIN + 1,  # and the one whose loss says that the database is gone
             within_seconds=_HOLD_QUIET["fast"],
             in_flight_max=_POOL_CONNECTIONS_MIN,

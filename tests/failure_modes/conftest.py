@@ -1,7 +1,6 @@
 """One game day for all failure modes whose tests were asked for, and one run for each broken copy of the service."""
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GameDay:
-    """Run a game day once, side by side as far as the processors go."""
+    """Run a game day once, one world after the other: what is measured is the service, not the neighbour."""
     modes = sorted(_asked_for(request.session, "whole")) or sorted(SCENARIOS)
     return asyncio.run(_run_whole(tmp_path_factory.mktemp("whole"), modes))
 
@@ -56,8 +55,7 @@ def _asked_for(session: pytest.Session, fixture: str) -> dict[str, tuple[Trial, 
 
 
 async def _run_whole(runs: Path, modes: list[str]) -> GameDay:
-    parallel = os.cpu_count() or 1
-    async with game_day(runs, "--parallel", str(parallel), modes=modes) as day:
+    async with game_day(runs, modes=modes) as day:
         await day.ended(within_seconds=RUN_SECONDS * len(modes))
     return day
 

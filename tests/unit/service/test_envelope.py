@@ -1,6 +1,7 @@
 """One envelope, one spelling; and nobody signs for another."""
 
 import base64
+import binascii
 from collections.abc import Callable
 from typing import Any
 
@@ -166,6 +167,21 @@ def test_a_signature_with_s_beyond_the_order_counts_for_nobody_even_with_a_lax_v
     )
 
     assert envelope.signers(again, {KEYID: PAIR.public_key}, verify=lambda *_: True) == set()
+
+
+@given(st.binary(max_size=40).map(keys.to_base64) | st.text('AB+/=\\"u041 \n-_\u00e9', max_size=12))
+def test_base64_is_read_as_strictly_as_binascii_does_and_in_one_spelling(text: str) -> None:
+    try:
+        expected = binascii.a2b_base64(text, strict_mode=True)
+        is_the_spelling = keys.to_base64(expected) == text
+    except ValueError:
+        is_the_spelling = False
+
+    if is_the_spelling:
+        assert keys.from_base64(text) == expected
+    else:
+        with pytest.raises(ValueError, match="base64"):
+            keys.from_base64(text)
 
 
 # Proof of possession.

@@ -19,7 +19,7 @@ from app.core.governed.target import TIERS, Tier
 from app.core.quorum import counting
 from app.core.quorum import tally as quorum
 from app.core.quorum.tally import Tally
-from app.core.quorum.votes import VerifiedVote
+from app.core.quorum.votes import CLOCK_TOLERANCE, VerifiedVote
 from tests.unit.service.electorate import (
     NOW,
     PROPOSAL,
@@ -430,6 +430,28 @@ def test_a_tally_is_the_tally_of_its_own_counted_votes(tier: Tier, votes: list[V
     assert canonical.encode_value(one.record()) == canonical.encode_value(
         msgspec.json.decode(canonical.encode_value(one.record()))
     )
+
+
+@given(ANY_TIER, VOTES, st.integers(-600, 90_000), st.integers(0, 90_000))
+def test_a_tally_holds_until_the_next_vote_or_key_begins_or_ends(
+    tier: Tier, votes: list[VerifiedVote], seconds: int, more: int
+) -> None:
+    then = NOW + timedelta(seconds=seconds)
+    later = then + timedelta(seconds=more)
+    limit = quorum.next_change(FOUNDING, votes, now=then)
+
+    if limit is None or later < limit:
+        first, second = tally(tier, votes, now=then), tally(tier, votes, now=later)
+        assert replace(first, at=later) == second
+
+
+def test_the_next_change_is_the_first_beginning_or_end_to_come() -> None:
+    vote = counted("olga", issued_at=NOW, expires_at=NOW + timedelta(hours=2))
+    early = NOW - timedelta(hours=1)
+
+    changes = [quorum.next_change(FOUNDING, [vote], now=at) for at in (early, NOW)]
+
+    assert changes == [NOW - CLOCK_TOLERANCE, NOW + timedelta(hours=2)]
 
 
 @given(ANY_TIER, VOTES)

@@ -1,14 +1,17 @@
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.core.log import checkpoint
 from app.core.log.bodies import BODIES
 from app.core.log.entry import Raw
 from app.core.log.events import KINDS
+from app.core.replay import parts
 from app.core.replay.fold import OF_PROPOSALS, OF_TARGETS
 from app.core.replay.standing import Obligation
 from app.core.replay.whole_log import Note, Replayed, replay
@@ -121,6 +124,29 @@ def test_the_log_of_that_test_has_every_kind_of_entry() -> None:
     assert KINDS - written == {"log-recovered"}
     assert set(BODIES) == KINDS
     assert set(OF_PROPOSALS) | set(OF_TARGETS) <= KINDS
+
+
+def test_bodies_are_read_in_parts_by_the_shapes_that_have_the_words_for_their_flaws() -> None:
+    def fields(shape: type[msgspec.Struct]) -> dict[str, Any]:
+        return {field.encode_name: field.type for field in msgspec.structs.fields(shape)}
+
+    assert set(parts.SHAPES) == set(BODIES)
+    for kind, shape in parts.SHAPES.items():
+        assert {
+            name: dict[str, Any] if is_of is parts.Part else is_of for name, is_of in fields(shape).items()
+        } == fields(BODIES[kind]), kind
+
+
+def test_an_approval_that_time_took_away_is_counted_anew() -> None:
+    book = book_with()
+    change = book.propose(MORE)
+    book.simulate(change)
+    book.vote(change, "robot", expires_at=book.now + timedelta(hours=1))
+    book.conclude(change, "approved")
+    book.now += timedelta(hours=2)
+    book.conclude(change, "approval-lost")
+
+    assert replayed(book.entries).failure is None
 
 
 def at(kind: str, change: Callable[[dict[str, Any], dict[str, Any]], None], *, nth: int = 1) -> Alter:

@@ -158,7 +158,7 @@ def test_stretches_are_whole_lines_and_make_up_the_file(tmp_path: Path, monkeypa
     (tmp_path / "log").write_bytes(content)
     monkeypatch.setattr(ahead, "STRETCH_BYTES", 64)
 
-    found = [content[one.begin : one.end] for one in ahead._stretches(tmp_path / "log")]
+    found = [content[one.begin : one.end] for one in ahead.stretches(tmp_path / "log")]
 
     assert b"".join(found) == content
     assert len(found) > 20

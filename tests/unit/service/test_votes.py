@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.core.governance import validators
 from app.core.governance.validators import ValidatorSet
@@ -211,7 +213,36 @@ def test_a_payload_that_is_not_canonical_is_refused_however_well_signed(_name: s
     assert error.flaws
 
 
+@pytest.mark.parametrize(("_name", "spelling"), SPELLINGS, ids=[one[0] for one in SPELLINGS])
+def test_no_such_payload_is_the_ballot_with_what_a_voter_added(_name: str, spelling: Spelling) -> None:
+    payload = spelling(vote_document())
+
+    # Only what time and the voter's name mean is looked at later.
+    said = statement.vote_on(payload, BALLOT)
+
+    assert said is None or said == statement.decode(payload, Vote)
+
+
+@given(st.integers(0, 5_000), st.binary(min_size=1, max_size=1))
+def test_what_is_put_together_from_a_ballot_is_what_its_bytes_say(place: int, byte: bytes) -> None:
+    content = bytearray(signed("olga").peek())
+    place %= len(content)
+    content[place : place + 1] = byte
+    payload = bytes(content)
+
+    said = statement.vote_on(payload, BALLOT)
+
+    try:
+        expected = statement.decode(payload, Vote)
+    except BindingMismatch:
+        assert said is None
+    else:
+        is_about = statement.is_about(expected.predicate, BALLOT.predicate) and expected.subject == BALLOT.subject
+        assert said == (expected if is_about else None)
+
+
 def test_the_spellings_start_from_what_is_accepted() -> None:
+    assert statement.vote_on(signed("olga").peek(), BALLOT) == statement.decode(signed("olga").peek(), Vote)
     assert canonical(vote_document()) == signed("olga").peek()
 
 

@@ -27,6 +27,8 @@ _REWRITTEN: Final = frozenset((float, dict, list, tuple))
 SIXTEEN_DIGITS: Final = b"0" * 16
 """2^53 - 1 is the first number out of range that is so long."""
 BEFORE_A_NUMBER: Final = b":[,-"
+IN_A_DIGEST: Final = b"6:"
+"""Before the digits of `sha256:`. A name's colon stands behind its quotation mark."""
 _DIGITS_ALIKE: Final = bytes(ord("0") if chr(code).isdigit() else ord(" ") for code in range(128)).ljust(256)
 
 
@@ -82,13 +84,18 @@ def decode_plain(content: bytes, decoder: msgspec.json.Decoder[Any] = _without_f
     `decoder`: of `decoder_of`, for a struct that has a field for everything it may hold. Depth and nodes are not
     counted.
     """
-    if not content.isascii() or b"\\u0000" in content or _may_hold_large_number(content):
+    if not is_plain_text(content) or _may_hold_large_number(content):
         return None
     try:
         value = decoder.decode(content)
         return value if _sorted.encode(value) == content else None
     except (_Fraction, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def is_plain_text(content: bytes) -> bool:
+    """Whether there is nothing beyond ASCII and no U+0000, as far as can be seen at once."""
+    return content.isascii() and b"\\u0000" not in content
 
 
 def decoder_of(kind: type[Struct]) -> msgspec.json.Decoder[Struct]:
@@ -103,11 +110,15 @@ def is_within(content: bytes, limits: Limits = BODY) -> bool:
 
 
 def _may_hold_large_number(content: bytes) -> bool:
-    """Whether sixteen digits stand where a number may: digests hold as many now and then, inside their quotes."""
+    """Whether sixteen digits stand where a number may: digests hold as many now and then, inside their quotes.
+
+    A colon is a name's only behind a quotation mark: `sha256:0...` is no number.
+    """
     alike = content.translate(_DIGITS_ALIKE)
     place = alike.find(SIXTEEN_DIGITS)
     while place >= 0:
-        if place == 0 or content[place - 1] in BEFORE_A_NUMBER:
+        begins = place == 0 or content[place - 1] in BEFORE_A_NUMBER
+        if begins and content[place - 2 : place] != IN_A_DIGEST:
             return True
         place = alike.find(SIXTEEN_DIGITS, alike.find(b" ", place))
     return False

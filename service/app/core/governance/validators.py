@@ -48,15 +48,16 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
 
     def is_valid_at(self, instant: datetime) -> bool:
         """Say whether the instant is in the window; its end is outside."""
-        return self._window[0] <= instant and not self.has_ended_at(instant)
+        return self.window[0] <= instant and not self.has_ended_at(instant)
 
     def has_ended_at(self, instant: datetime) -> bool:
         """Say whether the key will never again be valid."""
-        end = self._window[1]
+        end = self.window[1]
         return end is not None and end <= instant
 
     @functools.cached_property
-    def _window(self) -> tuple[datetime, datetime | None]:
+    def window(self) -> tuple[datetime, datetime | None]:
+        """When it begins and when it ends, if it does."""
         end = None if self.not_after is None else instants.from_text(self.not_after)
         return instants.from_text(self.not_before), end
 
@@ -118,6 +119,12 @@ class ValidatorSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict
     def _by_keyid(self) -> Mapping[str, tuple[Validator, Key]]:
         # The first of a keyid, as when looking from the front: a set that was parsed has each once.
         return {key.keyid: (one, key) for one in reversed(self.validators) for key in reversed(one.keys)}
+
+    @functools.cached_property
+    def edges(self) -> frozenset[datetime]:
+        """Every instant at which a key begins or ends."""
+        windows = (key.window for one in self.validators for key in one.keys)
+        return frozenset(edge for window in windows for edge in window if edge is not None)
 
     def humans(self) -> tuple[Validator, ...]:
         """Return the people."""

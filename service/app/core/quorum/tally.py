@@ -104,7 +104,8 @@ def tally(
     )
     count = counting.Count(rule, electorate, successor, proposer=proposer, now=now, revoked_keys=sieve.revoked_keys)
     standing, successors, missing = count.of(approving)
-    hopeless = count.at_best(approving, without=rejecting)
+    # Every requirement only grows with approvals: where nothing is missing, nothing is hopeless.
+    hopeless = count.at_best(approving, without=rejecting) if missing else ()
     return Tally(
         proposal=proposal,
         epoch=epoch,
@@ -118,6 +119,18 @@ def tally(
         counted=tuple(sorted(counted, key=lambda one: one[0].digest)),
         not_counted=tuple(sorted(refused, key=lambda one: (one[0].digest, one[1]))),
     )
+
+
+def next_change(
+    electorate: ValidatorSet, votes: Sequence[VerifiedVote], *, now: datetime, successor: ValidatorSet | None = None
+) -> datetime | None:
+    """Return the first instant after now at which a tally of the same votes may be another; None: never.
+
+    Time comes into a count in four places: keys begin and end, votes begin to be believed and expire.
+    """
+    instants_of_keys = (*electorate.edges, *(() if successor is None else successor.edges))
+    instants_of_votes = (edge for one in votes for edge in (one.issued_at - CLOCK_TOLERANCE, one.expires_at))
+    return min((edge for edge in (*instants_of_keys, *instants_of_votes) if edge > now), default=None)
 
 
 def _holders(

@@ -75,7 +75,7 @@ def check(
         raise ProposerCannotVote
     if key.keyid in revoked_keys:
         raise NotEligible("revoked")
-    vote = statement.decode(payload, Vote)
+    vote = statement.vote_on(payload, ballot) or statement.decode(payload, Vote)
     flaws = [*_differences(vote, ballot), *_binding(vote, validator)]
     issued_at, expires_at, window = _windows(vote, ballot_expires_at, now)
     if flaws or window:

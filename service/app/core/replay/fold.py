@@ -12,13 +12,10 @@ are whole. What only the missing ones could tell is then not asked.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import msgspec
-
 from app.core.governed import lifecycle
 from app.core.governed.lifecycle import State
-from app.core.log.bodies import BODIES
 from app.core.log.entry import Entry
-from app.core.replay import fold_life, fold_targets, fold_votes
+from app.core.replay import fold_life, fold_targets, fold_votes, parts
 from app.core.replay.standing import Known, Object, Obligation, Standing, Unreadable
 
 VOTING: Final = frozenset({State.SIMULATED, State.APPROVED})
@@ -56,20 +53,6 @@ OF_PROPOSALS: Final[Mapping[str, RuleOfProposal]] = {
     "rolled-back": fold_life.rolled_back,
 }
 """What a kind demands beside its step in the transition table; kinds that are not here demand nothing more."""
-_DECODERS: Final = {kind: msgspec.json.Decoder(shape) for kind, shape in BODIES.items()}
-
-
-def _body(entry: Entry) -> Any:
-    """Return what a body says, read once, from its bytes.
-
-    Raises:
-        Unreadable: it has not the shape of its kind.
-    """
-    try:
-        return _DECODERS[entry.leaf.kind].decode(entry.content)
-    except msgspec.ValidationError:
-        # The same flaw in the order of the shape's fields, not of the bytes.
-        return fold_life.convert(entry.body, BODIES[entry.leaf.kind], "body-shape")
 
 
 class Fold:
@@ -88,7 +71,7 @@ class Fold:
         self._seen.add(leaf.id)
         known.require(bool(known.heads) or leaf.kind == "genesis", "genesis", "the first entry is the genesis")
         try:
-            body = _body(entry)
+            body = parts.body(entry)
             if leaf.proposal is None:
                 self._take_of_target(entry, body)
             elif leaf.kind == "proposal-created":
@@ -136,15 +119,13 @@ class Fold:
 
     def _require_step(self, entry: Entry, proposal: Standing) -> None:
         leaf, known = entry.leaf, self.known
-        known.require(
-            leaf.state_from == proposal.state, "transition", f"it was {proposal.state}, not {leaf.state_from}"
-        )
+        # A message is put together only where it is needed: this is done for every entry.
+        if leaf.state_from != proposal.state:
+            known.refuse("transition", f"it was {proposal.state}, not {leaf.state_from}")
         if leaf.kind in {"vote-cast", "vote-revoked"}:
             stays = leaf.state_to == leaf.state_from and leaf.state_from in VOTING
             known.require(stays, "transition", "votes change no state, and only while they are open")
-        else:
-            is_step = STEPS.get((leaf.state_from, leaf.state_to)) == leaf.kind
-            told = f"there is no step {leaf.kind} from {leaf.state_from} to {leaf.state_to}"
-            known.require(is_step, "transition", told)
-        if leaf.kind != "reopened":
-            known.require(leaf.epoch == proposal.epoch, "epoch", f"the epoch was {proposal.epoch}")
+        elif STEPS.get((leaf.state_from, leaf.state_to)) != leaf.kind:
+            known.refuse("transition", f"there is no step {leaf.kind} from {leaf.state_from} to {leaf.state_to}")
+        if leaf.kind != "reopened" and leaf.epoch != proposal.epoch:
+            known.refuse("epoch", f"the epoch was {proposal.epoch}")

@@ -1,7 +1,7 @@
 """The part of replay that is about a proposal's life: taken in, simulated, decided, applied, gone back on."""
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -11,7 +11,7 @@ from app.core.governed import lifecycle, target
 from app.core.governed.target import Tier
 from app.core.log import bodies
 from app.core.log.entry import Entry
-from app.core.replay import fold_targets, fold_votes
+from app.core.replay import fold_targets, fold_votes, parts
 from app.core.replay.standing import (
     ACTIVE,
     CORPUS,
@@ -29,27 +29,16 @@ from app.core.replay.standing import (
 from app.core.signing import statement
 from app.errors import FirewallError, PatchFailed
 
-Converted = TypeVar("Converted")
-
 ROLLING_BACK: Final = frozenset({lifecycle.Kind.ROLLBACK, lifecycle.Kind.BREAK_GLASS})
 
-
-def convert(value: Any, kind: type[Converted], code: str) -> Converted:
-    """Return what a value says.
-
-    Raises:
-        Unreadable: it has not that shape.
-    """
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise Unreadable(code, f"not of its shape: {error}") from None
+_content: Final = msgspec.json.Decoder(bodies.Content)
+_ballot: Final = msgspec.json.Decoder(statement.Ballot)
 
 
-def created(known: Known, entry: Entry, body: bodies.ProposalCreated) -> None:
+def created(known: Known, entry: Entry, body: parts.ProposalCreated) -> None:
     """Take a new proposal."""
     leaf = entry.leaf
-    content = convert(body.content, bodies.Content, "body-shape")
+    content = parts.typed(body.content, _content, "body-shape")
     known.require(leaf.proposal == body.id, "leaf", "the leaf names another proposal")
     known.require(leaf.target == content.target, "leaf", "the proposal is about another target")
     known.require(leaf.prev is None, "prev", "a proposal's chain begins with its creation")
@@ -68,11 +57,11 @@ def created(known: Known, entry: Entry, body: bodies.ProposalCreated) -> None:
         proposer=body.proposer,
         base_version=content.base_version,
         base_digest=content.base_digest,
-        proposal_digest=entry.digest(body.content),
+        proposal_digest=parts.digest(body.content),
         patch_digest=entry.digest(content.patch),
         accepted_at=body.accepted_at,
         expires_at=body.expires_at,
-        content=body.content,
+        content=content,
         last_leaf=entry.leaf_digest,
     )
 
@@ -86,43 +75,42 @@ def _require_restored(known: Known, content: bodies.Content, head: Head) -> None
         known.require(once == content.restores.digest, "restores", "there was no such version to go back to")
 
 
-def simulated(known: Known, entry: Entry, body: bodies.Simulated, proposal: Standing) -> None:
+def simulated(known: Known, _entry: Entry, body: parts.Simulated, proposal: Standing) -> None:
     """Take a plan and its ballot; the patch is applied again."""
-    record = _record(known, entry, body, verdict="allow")
+    record = _record(known, body, verdict="allow")
     result = _result(known, proposal)
     digest = canonical.digest(canonical.encode_value(result))
     known.require(digest == record.get("result_digest"), "result-digest", "patch and base give another result")
-    restores = (proposal.content or {}).get("restores")
+    restores = None if proposal.content is None else proposal.content.restores
     if restores is not None:
-        known.require(restores.get("digest") == digest, "restores", "the result is not the version to go back to")
+        known.require(restores.digest == digest, "restores", "the result is not the version to go back to")
     tier = _tier(known, proposal, record)
     policies = known.pinned(POLICIES, body.inputs.policy_set, known.rules.policies)
     known.pinned(VALIDATORS, body.inputs.validator_set, known.rules.electorates)
     known.pinned(CORPUS, body.inputs.corpus, known.rules.corpora)
-    rule_digest = entry.digest(body.quorum_rule)
+    rule_digest = parts.digest(body.quorum_rule)
     is_rule = policies.quorum_rule_digest(tier) == rule_digest
     known.require(is_rule, "quorum-rule", "the policy set has another rule for this tier")
-    ballot = convert(body.ballot, statement.Ballot, "ballot")
-    fold_votes.require_ballot(known, proposal, body, ballot, rule_digest)
+    ballot = parts.typed(body.ballot, _ballot, "ballot")
+    fold_votes.require_ballot(known, proposal, body, record, ballot=ballot, rule_digest=rule_digest)
     proposal.expires_at = body.expires_at
     proposal.plan = Plan(
         record=record,
         ballot=ballot,
-        rule=body.quorum_rule,
+        rule=parts.value(body.quorum_rule),
         inputs=body.inputs,
         result=result,
         successor=_successor(proposal, result),
     )
 
 
-def denied(known: Known, entry: Entry, body: bodies.Denied, _proposal: Standing) -> None:
+def denied(known: Known, _entry: Entry, body: parts.Denied, _proposal: Standing) -> None:
     """Take a plan that the rules refuse."""
-    _record(known, entry, body, verdict="deny")
+    _record(known, body, verdict="deny")
 
 
-def _record(known: Known, entry: Entry, body: bodies.Simulated | bodies.Denied, *, verdict: str) -> dict[str, Any]:
-    record = body.simulation
-    digest = entry.digest(record)
+def _record(known: Known, body: parts.Simulated | parts.Denied, *, verdict: str) -> dict[str, Any]:
+    record, digest = parts.value(body.simulation), parts.digest(body.simulation)
     known.require(digest == body.simulation_digest, "simulation-digest", "the digest is not the record's")
     is_record = record.get("_type") == "amgf/simulation" and record.get("verdict") == verdict
     known.require(is_record, "verdict", f"the record does not say {verdict}")
@@ -136,7 +124,7 @@ def _result(known: Known, proposal: Standing) -> Any:
     if head.version != proposal.base_version or proposal.content is None:
         raise Unreadable("base", "the target has moved on: the proposal is stale")
     try:
-        return patch.apply(head.document, patch.parse(proposal.content["patch"])).value
+        return patch.apply(head.document, patch.parse(proposal.content.patch)).value
     except PatchFailed as error:
         raise Unreadable("result-digest", f"the patch cannot be applied: {error}") from None
 
@@ -146,7 +134,7 @@ def _tier(known: Known, proposal: Standing, record: Mapping[str, Any]) -> Tier:
         tier = Tier(record["tier"])
         least = max(
             Tier(known.head(proposal.target).config["minimum_tier"]),
-            Tier((proposal.content or {})["declared_risk"]),
+            Tier(proposal.content.declared_risk if proposal.content else None),
             *(Tier(one["tier"]) for one in record["tier_sources"]),
         )
     except (KeyError, TypeError, ValueError):
@@ -188,27 +176,27 @@ def expired(known: Known, entry: Entry, _body: bodies.Nothing, proposal: Standin
     known.require(entry.leaf.at >= proposal.expires_at, "expiry", f"it expires at {proposal.expires_at}")
 
 
-def approved(known: Known, entry: Entry, body: bodies.Tallied, proposal: Standing) -> None:
+def approved(known: Known, entry: Entry, body: parts.Tallied, proposal: Standing) -> None:
     """Take an approval: the votes are counted again."""
-    tally = fold_votes.require_tally(known, entry, body.tally, proposal)
+    tally = fold_votes.require_tally(known, entry, bytes(body.tally), proposal)
     known.require(tally.met, "quorum", "the votes do not meet the rule")
     proposal.approved_at = entry.leaf.at
 
 
-def rejected(known: Known, entry: Entry, body: bodies.Tallied, proposal: Standing) -> None:
+def rejected(known: Known, entry: Entry, body: parts.Tallied, proposal: Standing) -> None:
     """Take a rejection."""
-    tally = fold_votes.require_tally(known, entry, body.tally, proposal)
+    tally = fold_votes.require_tally(known, entry, bytes(body.tally), proposal)
     known.require(tally.lost, "quorum", "the rule can still be met")
 
 
-def approval_lost(known: Known, entry: Entry, body: bodies.Tallied, proposal: Standing) -> None:
+def approval_lost(known: Known, entry: Entry, body: parts.Tallied, proposal: Standing) -> None:
     """Take the loss of an approval."""
-    tally = fold_votes.require_tally(known, entry, body.tally, proposal)
+    tally = fold_votes.require_tally(known, entry, bytes(body.tally), proposal)
     known.require(not tally.met, "quorum", "the votes still meet the rule")
     proposal.approved_at = None
 
 
-def applying(known: Known, entry: Entry, body: bodies.Applying, proposal: Standing) -> None:
+def applying(known: Known, entry: Entry, body: parts.Applying, proposal: Standing) -> None:
     """Take a decision: the head moves, by one version, to what was simulated and voted for."""
     head = known.head(proposal.target)
     made, plan = body.snapshot, proposal.plan

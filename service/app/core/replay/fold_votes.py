@@ -4,6 +4,7 @@ A vote is checked by the same function as when it was taken in, a tally counted 
 approved; what is stored must be byte for byte what comes out.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -18,7 +19,8 @@ from app.core.log import bodies
 from app.core.log.entry import Entry
 from app.core.quorum import tally as counting
 from app.core.quorum import votes
-from app.core.replay.standing import POLICIES, ROOT, VALIDATORS, Known, Plan, Standing, Unreadable, told
+from app.core.replay import parts
+from app.core.replay.standing import POLICIES, ROOT, VALIDATORS, Known, LastCount, Plan, Standing, Unreadable, told
 from app.core.signing import envelope as dsse
 from app.core.signing import keys, statement
 from app.core.signing.statement import Ballot, Decision
@@ -27,7 +29,15 @@ from app.errors import BadSignature, BindingMismatch, FirewallError, Flaw, NotEl
 TYPED: Final = ("_type", "v", "tier")
 
 
-def require_ballot(known: Known, proposal: Standing, body: bodies.Simulated, ballot: Ballot, rule_digest: str) -> None:
+def require_ballot(
+    known: Known,
+    proposal: Standing,
+    body: parts.Simulated,
+    record: Mapping[str, Any],
+    *,
+    ballot: Ballot,
+    rule_digest: str,
+) -> None:
     """Object unless the ballot is about this plan of this proposal and nothing else."""
     asked = ballot.predicate
     expected = {
@@ -37,7 +47,7 @@ def require_ballot(known: Known, proposal: Standing, body: bodies.Simulated, bal
         "base_digest": proposal.base_digest,
         "patch_digest": proposal.patch_digest,
         "simulation_digest": body.simulation_digest,
-        "tier": body.simulation.get("tier"),
+        "tier": record.get("tier"),
         "quorum_rule_digest": rule_digest,
         "policy_set": {"version": body.inputs.policy_set.version, "digest": body.inputs.policy_set.digest},
         "validator_set": {"version": body.inputs.validator_set.version, "digest": body.inputs.validator_set.digest},
@@ -45,20 +55,21 @@ def require_ballot(known: Known, proposal: Standing, body: bodies.Simulated, bal
         "nonce": asked.nonce,
     }
     found = msgspec.to_builtins(asked)
-    for name, value in expected.items():
-        known.require(found[name] == value, "ballot", f"the ballot's {name} is not the plan's")
+    if found != expected:
+        for name, value in expected.items():
+            known.require(found[name] == value, "ballot", f"the ballot's {name} is not the plan's")
     subject = (
         statement.subject("proposal", proposal.proposal_digest),
-        statement.subject("snapshot", str(body.simulation.get("result_digest"))),
+        statement.subject("snapshot", str(record.get("result_digest"))),
     )
     known.require(ballot.subject == subject, "ballot", "the ballot's subjects are not the proposal and its result")
 
 
-def cast(known: Known, entry: Entry, body: bodies.Signed, proposal: Standing) -> None:
+def cast(known: Known, entry: Entry, body: parts.Signed, proposal: Standing) -> None:
     """Take a vote."""
     plan = _plan(proposal)
     try:
-        envelope = dsse.from_value(body.envelope)
+        envelope = dsse.from_canonical(body.envelope)
         vote = votes.check(
             envelope,
             ballot=plan.ballot,
@@ -80,13 +91,14 @@ def cast(known: Known, entry: Entry, body: bodies.Signed, proposal: Standing) ->
     is_first = all(one.digest != vote.digest for one in plan.votes)
     known.require(is_first, "vote-twice", "the same vote was cast before")
     plan.votes.append(vote)
+    plan.count = None
 
 
-def revoke(known: Known, entry: Entry, body: bodies.Signed, proposal: Standing) -> None:
+def revoke(known: Known, entry: Entry, body: parts.Signed, proposal: Standing) -> None:
     """Take a vote back."""
     plan = _plan(proposal)
     try:
-        envelope = dsse.from_value(body.envelope)
+        envelope = dsse.from_canonical(body.envelope)
         said = statement.decode(envelope.peek(), statement.Revocation).predicate
         place = next((place for place, one in enumerate(plan.votes) if one.digest == said.vote), None)
         if place is None or plan.votes[place].is_revoked:
@@ -106,28 +118,58 @@ def revoke(known: Known, entry: Entry, body: bodies.Signed, proposal: Standing) 
         known.refuse("revocation", f"not a revocation by the voter: {told(error)}")
         return
     plan.votes[place] = replace(plan.votes[place], is_revoked=True)
+    plan.count = None
 
 
-def require_tally(known: Known, entry: Entry, record: dict[str, Any], proposal: Standing) -> counting.Tally:
-    """Count again; object unless the record is byte for byte what comes out. Return the count."""
+def require_tally(known: Known, entry: Entry, record: bytes, proposal: Standing) -> counting.Tally:
+    """Count again; object unless the canonical record is byte for byte what comes out. Return the count."""
     tally = count(known, proposal, instants.from_text(entry.leaf.at))
-    found = tally.record()
-    for one in record.get("counted", []) if isinstance(record.get("counted"), list) else []:
+    # Texts, whole numbers and ASCII names: there is nothing that the quick encoder writes otherwise.
+    if record == canonical.encode(Document(tally.record(), is_plain=True)):
+        return tally
+    counted = msgspec.json.decode(record).get("counted")
+    for one in counted if isinstance(counted, list) else []:
         why = next((why for vote, why in tally.not_counted if vote.digest == one.get("vote")), None)
         known.require(why not in {"revoked", "key-revoked"}, "revoked-counted", "a vote that was taken back is counted")
-    known.require(_is_canonically_equal(found, record), "tally", "counting again gives another tally")
+    known.refuse("tally", "counting again gives another tally")
     return tally
 
 
-def _is_canonically_equal(found: dict[str, Any], record: dict[str, Any]) -> bool:
-    """Compare canonical bytes; `found` is plain, and what has its bytes without being rewritten is equal to it."""
-    expected = canonical.encode(Document(found, is_plain=True))
-    return canonical.encode(Document(record, is_plain=True)) == expected or canonical.encode_value(record) == expected
+def _decision_as_counted(
+    known: Known, entry: Entry, payload: bytes, made: bodies.Snapshot, plan: Plan
+) -> tuple[Decision | None, counting.Tally | None]:
+    """Return the decision with the tally it carries if both are what the last count makes them, None otherwise."""
+    tally = _last_count(known, plan, instants.from_text(entry.leaf.at))
+    if tally is None:
+        return None, None
+    said = statement.decision_on(
+        payload, plan.ballot, version=made.version, result_digest=made.digest, tally=tally.record()
+    )
+    return said, tally if said is not None else None
+
+
+def _last_count(known: Known, plan: Plan, now: datetime) -> counting.Tally | None:
+    """Return the last count of these votes, as of now; None if it may come out otherwise."""
+    last = plan.count
+    if last is None or last.revoked_keys != len(known.rules.revoked_keys) or now < last.tally.at:
+        return None
+    if last.holds_until is not None and now >= last.holds_until:
+        return None
+    return replace(last.tally, at=now)
 
 
 def count(known: Known, proposal: Standing, now: datetime) -> counting.Tally:
-    """Return the tally of the votes in the log."""
+    """Return the tally of the votes in the log; the last count holds until a vote or a key begins or ends."""
     plan = _plan(proposal)
+    tally = _last_count(known, plan, now)
+    if tally is None:
+        tally = _counted(known, plan, proposal, now)
+        holds_until = counting.next_change(known.electorate(plan), plan.votes, now=now, successor=plan.successor)
+        plan.count = LastCount(tally, holds_until, len(known.rules.revoked_keys))
+    return tally
+
+
+def _counted(known: Known, plan: Plan, proposal: Standing, now: datetime) -> counting.Tally:
     if plan.quorum_rule is None:
         rule = {name: value for name, value in plan.rule.items() if name not in TYPED}
         plan.quorum_rule = msgspec.convert(rule, QuorumRule)
@@ -144,14 +186,16 @@ def count(known: Known, proposal: Standing, now: datetime) -> counting.Tally:
     )
 
 
-def require_decision(known: Known, entry: Entry, body: bodies.Applying, proposal: Standing) -> None:
+def require_decision(known: Known, entry: Entry, body: parts.Applying, proposal: Standing) -> None:
     """Object unless the service's decision is signed, about this ballot, and carried by a quorum at that instant."""
     plan = _plan(proposal)
     try:
-        envelope = dsse.from_value(body.decision)
+        envelope = dsse.from_canonical(body.decision)
         key = _service_key(known, envelope.signatures[0].keyid, instants.from_text(entry.leaf.at))
         payload = dsse.opened(envelope, key, payload_type=dsse.IN_TOTO, verify=known.owing("decision-signature"))
-        said = statement.decode(payload, Decision)
+        said, tally = _decision_as_counted(known, entry, payload, body.snapshot, plan)
+        if said is None:
+            said = statement.decode(payload, Decision)
     except FirewallError as error:
         known.refuse("decision-signature", f"not a decision of the service: {told(error)}")
         return
@@ -164,7 +208,8 @@ def require_decision(known: Known, entry: Entry, body: bodies.Applying, proposal
         "decision",
         "the decision is about another version",
     )
-    tally = require_tally(known, entry, decision.tally, proposal)
+    if tally is None:
+        tally = require_tally(known, entry, canonical.encode_value(decision.tally), proposal)
     known.require(tally.met, "quorum", "the votes do not meet the rule")
     _require_rules_in_force(known, plan)
     lock = timedelta(seconds=plan.rule["time_lock_seconds"])

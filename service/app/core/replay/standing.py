@@ -6,13 +6,15 @@ instants they spell.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from app.core.governance.policy_set import PolicySet, QuorumRule
 from app.core.governance.root import Root
 from app.core.governance.validators import ValidatorSet
 from app.core.governed.shapes import Pin
-from app.core.log.bodies import Inputs
+from app.core.log.bodies import Content, Inputs
+from app.core.quorum.tally import Tally
 from app.core.quorum.votes import VerifiedVote
 from app.core.signing.keys import Verify
 from app.core.signing.statement import Ballot
@@ -63,6 +65,15 @@ class Head:
     """Every version there was, by number."""
 
 
+@dataclass(frozen=True, slots=True)
+class LastCount:
+    """A tally, the instant from which the same votes may count otherwise, and how many keys were revoked."""
+
+    tally: Tally
+    holds_until: datetime | None
+    revoked_keys: int
+
+
 @dataclass(slots=True)
 class Plan:
     """What a simulation and its ballot fix for one epoch, and the votes of that epoch in log order."""
@@ -75,6 +86,8 @@ class Plan:
     successor: ValidatorSet | None
     """The set that a change of governance/validators would bring into force."""
     votes: list[VerifiedVote] = field(default_factory=list)
+    count: LastCount | None = None
+    """The last count of them; None when a vote came or went since."""
     quorum_rule: QuorumRule | None = None
     """The rule, typed: once it was counted by."""
 
@@ -93,7 +106,7 @@ class Standing:
     patch_digest: str
     accepted_at: str
     expires_at: str
-    content: dict[str, Any] | None
+    content: Content | None
     state: str = "pending"
     epoch: int = 1
     last_leaf: str = ""

@@ -77,6 +77,9 @@ class Envelope(
             raise _bad("/payload", "base64", str(error)) from None
 
 
+_envelope: Final = msgspec.json.Decoder(Envelope)
+
+
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Return the pre-authentication encoding: what is signed. Lengths are in bytes, decimal."""
     kind = payload_type.encode()
@@ -95,6 +98,19 @@ def decode(body: bytes) -> Envelope:
     return from_value(strict_json.decode(body).value)
 
 
+def from_canonical(content: bytes | msgspec.Raw) -> Envelope:
+    """Return the envelope of the canonical bytes of a JSON value.
+
+    Raises:
+        BadSignature: it is not one.
+    """
+    try:
+        envelope = _envelope.decode(content)
+    except msgspec.ValidationError:
+        return from_value(msgspec.json.decode(content))  # which says what is wrong
+    return _with_base64(envelope)
+
+
 def from_value(value: Any) -> Envelope:
     """Return the envelope of a decoded JSON value.
 
@@ -105,6 +121,11 @@ def from_value(value: Any) -> Envelope:
         envelope = convert(value, Envelope)
     except Misshapen as error:
         raise BadSignature([error.flaw]) from None
+    return _with_base64(envelope)
+
+
+def _with_base64(envelope: Envelope) -> Envelope:
+    """Return the envelope, its payload and its signatures decoded."""
     envelope.peek()
     for index, signature in enumerate(envelope.signatures):
         try:

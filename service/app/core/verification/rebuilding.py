@@ -80,7 +80,7 @@ def inputs_of(known: Known, proposal: Standing, told: Inputs, *, base: Any) -> b
     if proposal.content is None:
         raise Unreadable("transition", "the proposal has ended")
     known.pinned(VALIDATORS, told.validator_set, known.rules.electorates)
-    content = msgspec.convert(proposal.content, Content)
+    content = proposal.content
     facts = facts_of(
         content,
         proposal_id=proposal.id,

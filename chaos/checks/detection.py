@@ -76,9 +76,11 @@ def log_event_appears(
         early = [row for row in before if matches(row)]
         if early:
             return unknown(f"{event} was logged before the fault", early)
-        found = next((row for row in _within(log, windows.fault(window)) if matches(row)), None)
+        during = _within(log, windows.fault(window))
+        found = next((row for row in during if matches(row)), None)
         if found is None:
-            return failed(f"{event} was not logged")
+            alike = [row for row in during if row.data.get("event") == event]
+            return failed(f"{event} was not logged" + (" with its facts" if alike else ""), alike or during)
         return _in_time(f"{event} was logged", found, window, within_seconds)
 
     return judge

@@ -46,7 +46,7 @@ class FailureModeTests:
     failure_mode: ClassVar[str]
     trials: ClassVar[tuple[Trial, ...]]
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def scenario(self, whole: GameDay) -> ScenarioResult:
         """Return what the game day says of this mode."""
         (found,) = [each for each in whole.report.scenarios if each.failure_mode == self.failure_mode]

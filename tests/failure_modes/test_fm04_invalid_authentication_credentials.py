@@ -15,7 +15,9 @@ class TestFm04(FailureModeTests):
             defects={
                 "wrong_secret_accepted": Caught(by="FM04.M1", reason=r"were processed \(.*wrong_secret"),
                 "strangers_unlimited": Caught(by="FM04.M2", reason="guesses were looked at"),
-                "address_not_logged": Caught(by="FM04.M3", reason="authentication_failed was not logged with its facts"),
+                "address_not_logged": Caught(
+                    by="FM04.M3", reason="authentication_failed was not logged with its facts"
+                ),
                 "typo_told": Caught(by="FM04.M4", reason=r"answers 401 differ in \d+ ways"),
             },
         ),

@@ -15,8 +15,11 @@ class TestFm06(FailureModeTests):
             defects={
                 "bucket_refills_twice": Caught(by="FM06.M1", reason="more were admitted than a bucket of 250"),
                 "retry_after_zero": Caught(by="FM06.M2", reason="say no usable wait"),
-                "refusals_block_the_loop": Caught(by="FM06.M3", reason="others took over"),
                 "one_bucket_for_all": Caught(by="FM06.M4", reason="others were refused"),
             },
+        ),
+        Trial(
+            injections=("principal_floods",),
+            defects={"refusals_block_the_loop": Caught(by="FM06.M3", reason="others took over")},
         ),
     )

@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from chaos.matrix import Claim, load_matrix
-from chaos.result import Report, ScenarioResult
+from chaos.result import ClaimResult, Report, ScenarioResult
 from chaos.scenario import Injection
 from chaos.scenarios import SCENARIOS
 from chaos.verdict import Verdict
@@ -38,6 +38,13 @@ class Trial:
     injections: tuple[str, ...]
     defects: Mapping[str, Caught]
     """By the name of the patch in ``tests/chaos/defects``."""
+
+    def finding(self, report: Report, name: str) -> ClaimResult:
+        """Return what a run of this copy says of the claim that must catch a defect."""
+        (scenario,) = report.scenarios
+        judged = (*scenario.claims, *scenario.invariants)
+        (found,) = [each for each in judged if each.id.split()[0] == self.defects[name].by]
+        return found
 
 
 class FailureModeTests:
@@ -97,10 +104,7 @@ class FailureModeTests:
         report = broken[trial]
         if isinstance(report, BaseException):
             raise report
-        (scenario,) = report.scenarios
-        caught = trial.defects[name]
-
-        (found,) = [each for each in (*scenario.claims, *scenario.invariants) if each.id.split()[0] == caught.by]
+        found, caught = trial.finding(report, name), trial.defects[name]
 
         assert found.verdict is Verdict.FAIL, found.reason
         assert re.search(caught.reason, found.reason), found.reason

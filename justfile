@@ -7,7 +7,7 @@ python := ".venv/bin/python"
 bin := ".venv/bin"
 uv := ".tools/bin/uv"
 
-# Files of tests side by side, as far as the processors go; worlds are too heavy for that and count for themselves.
+# Files of tests side by side, as far as the processors go. Not where stacks are started: two may choose the same port.
 side_by_side := "-n auto --maxprocesses 4 --dist loadfile"
 
 # Quick ones first: what they find is known within a minute.
@@ -194,7 +194,7 @@ repository *options: setup
 [group('checks')]
 [no-exit-message]
 integration *options: setup
-    @{{ python }} -m pytest {{ side_by_side }} tests/integration "$@"
+    @{{ python }} -m pytest tests/integration "$@"
 
 # Tests of the harness itself: killed in every phase, interrupted, no fault injected
 [group('checks')]

@@ -284,7 +284,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "a reserved name": ({"name": "governance/x"}, "invalid-target", "/name"),
     "a host that is not allowed": ({"actuator": {"url": "http://x/"}}, "invalid-target", "/actuator/url"),
     "a document that is no object": ({"document": []}, "invalid-target", "/document"),
-    "a field too many": ({"more": 1}, "invalid-target", ""),
+    "a field too many": ({"more": 1}, "invalid-target", "/more"),
     "an unknown tier": ({"minimum_tier": "none"}, "invalid-target", "/minimum_tier"),
 }
 

@@ -188,7 +188,7 @@ _INVARIANTS: dict[str, Check] = {
     "I2 no ghost or altered proposal": proposals.no_ghost_or_altered_proposal,
     "I15 no secret anywhere": no_secret_anywhere,
     "others are served": bound(
-        lambda expected: others_are_served(p95_seconds=expected["steady_p99_seconds"]), (*_BELOW, *_FAULTS, *_BRUTE)
+        lambda expected: others_are_served(p99_seconds=expected["steady_p99_seconds"]), (*_BELOW, *_FAULTS, *_BRUTE)
     ),
     "an unknown key is not turned away": bound(
         lambda _: answered_with({_STRANGERS}, statuses={503}, answers_min=5), _GONE

@@ -147,19 +147,19 @@ TABLE: list[tuple[str, WindowCheck, Story, Story]] = [
     ),
     (
         "others are served",
-        others_are_served(p95_seconds=0.1),
+        others_are_served(p99_seconds=0.1),
         lambda told: told.traffic(5, 40),
         one_turned_away,
     ),
     (
         "others are served, and nothing fails",
-        others_are_served(p95_seconds=0.1),
+        others_are_served(p99_seconds=0.1),
         lambda told: told.traffic(5, 40),
         one_failed,
     ),
     (
         "others are served, and in time",
-        others_are_served(p95_seconds=0.1),
+        others_are_served(p99_seconds=0.1),
         lambda told: told.traffic(5, 40),
         lambda told: told.traffic(5, 40, ms=150.0),
     ),
@@ -241,3 +241,25 @@ def test_the_clock_of_mitigation_is_the_first_refusal(tmp_path: Path) -> None:
 
     assert took == pytest.approx(0.52)
     assert cited
+
+
+@pytest.mark.parametrize(
+    ("alone", "looked_at", "verdict"),
+    [
+        pytest.param(12, 60, Verdict.PASS, id="as many more as were judged without Valkey"),
+        pytest.param(8, 60, Verdict.FAIL, id="more than were judged without Valkey"),
+        pytest.param(90, 85, Verdict.FAIL, id="more than one bucket more, whatever was judged without Valkey"),
+    ],
+)
+def test_what_was_judged_without_the_shared_bucket_is_allowed_once(
+    alone: int, looked_at: int, verdict: Verdict, tmp_path: Path
+) -> None:
+    told = Recording(tmp_path)
+    told.health(4, 30)
+    told.metrics(10, 15, {"firewall_rate_limit_local_total": 5.0}, replicas=["replica-1"])
+    told.metrics(15, 28, {"firewall_rate_limit_local_total": 5.0 + alone}, replicas=["replica-1"])
+    guesses(told, looked_at=looked_at, limited=100)
+
+    found = guessing_is_limited({"bad"}, per_minute=60, burst=30)(told.case(), WINDOW)
+
+    assert found.verdict is verdict, found.reason

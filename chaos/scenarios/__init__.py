@@ -8,6 +8,7 @@ from chaos.scenarios import (
     fm04_invalid_authentication_credentials,
     fm05_jwt_token_expiration,
     fm06_rate_limit_exceeded,
+    fm12_high_error_rate_non_5xx,
     fm16_invalid_configuration,
 )
 
@@ -18,6 +19,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         fm04_invalid_authentication_credentials.SCENARIO,
         fm05_jwt_token_expiration.SCENARIO,
         fm06_rate_limit_exceeded.SCENARIO,
+        fm12_high_error_rate_non_5xx.SCENARIO,
         fm16_invalid_configuration.SCENARIO,
     )
 }

@@ -73,6 +73,7 @@ class Engine:
         self.undo_ledger = UndoLedger(self.evidence)
         self._recent = steady_state.recent(folder, self.expectations)
         self.runbook = runbook.load(scenario.slug)
+        self._undisturbed_since: float | None = None  # the last fault was seen to be gone
         self._variables: Mapping[str, str] = {}  # of the runbook's steps, known once the world is up
 
     async def run(self) -> None:
@@ -130,15 +131,18 @@ class Engine:
         finally:
             is_gone = await to_its_end(self._take_receipt(injection, stack, proves="undo"))  # 6. undone
         self.journal.write(Event.RECOVERY_STARTED, injection=name)
+        self._undisturbed_since = self.evidence.origin.elapsed()
         if is_gone:
             await self._recover(injection, stack)  # 7. recover
 
     async def _reach_baseline(self, injection: Injection, stack: Stack) -> None:
+        """See steady state; the seconds in which the world recovered from the fault before may be these."""
         reached = await steady_state.wait(
             self.evidence,
             self._recent,
             self._steady_state(stack),
             deadline_seconds=self.profile.seconds("hold_cause") + _BASELINE_SETTLING_SECONDS,
+            since=self._undisturbed_since,
         )
         if not reached.ok:
             self.journal.write(Event.BASELINE_FAILED, injection=injection.name, reason=reached.text)

@@ -103,14 +103,22 @@ def recent(folder: Path, expectations: Mapping[str, Any]) -> Growing:
 
 
 async def wait(
-    writer: EvidenceWriter, timeline: Timeline, expected: SteadyState, *, deadline_seconds: float
+    writer: EvidenceWriter,
+    timeline: Timeline,
+    expected: SteadyState,
+    *,
+    deadline_seconds: float,
+    since: float | None = None,
 ) -> Observation:
-    """Wait until the seconds just recorded are steady; at the deadline, say what was still missing."""
+    """Wait until the seconds just recorded are steady; at the deadline, say what was still missing.
+
+    They may reach back to ``since``, on the evidence's clock; by default to now. The deadline counts from now.
+    """
     started = writer.origin.elapsed()
     while True:
         now = writer.origin.elapsed()
         missing: tuple[str, ...] = ("not long enough yet",)
-        if now - started >= expected.seconds:
+        if now - (started if since is None else since) >= expected.seconds:
             # In a thread: the first look reads all that was recorded since the last; the load generator must go on.
             missing = await asyncio.to_thread(departures, timeline, expected, now)
             if not missing:

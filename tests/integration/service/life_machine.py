@@ -315,6 +315,24 @@ class Lives(RuleBasedStateMachine):
                 self.do(self.vote_of(self.model.proposals[made], by))
             self.do(op("apply", number=made, who="applier", match="any"))
 
+    @rule(number=some)
+    def freeze_what_is_agreed_on(self, number: int) -> None:
+        """A proposal that nobody is against; its target is frozen before it would be applied."""
+        if number > 3 or len(self.model.proposals) >= PROPOSALS_MAX:
+            return
+        proposed = self.proposal_of(10, self.target(0))
+        proposed.arguments["note"] = ("f", self.labels)
+        made = proposed.arguments["number"]
+        self.do(proposed)
+        while made in self.model.proposals and self.model.proposals[made].state == "pending":
+            self.simulate(leaves=False)
+        for by in ("robot", "olga"):
+            if made in self.model.proposals:
+                self.do(self.vote_of(self.model.proposals[made], by))
+        self.do(op("freeze", target=proposed.arguments["target"]))
+        if made in self.model.proposals:
+            self.do(op("apply", number=made, who="applier", match="any"))
+
     def _in(self, *states: str) -> list[Proposal]:
         return [one for one in self.model.proposals.values() if one.state in states]
 

@@ -166,6 +166,12 @@ limits *options: setup
 lives *options: setup
     @exec {{ python }} -m pytest tests/integration/service/test_life.py --lives=450 "$@"
 
+# What each refusal of a credential takes, 20,000 times for each cause, compared: three minutes (or: --timed N --seed S)
+[group('checks')]
+[no-exit-message]
+timing *options: setup
+    @exec {{ python }} -m pytest tests/integration/service/test_authentication_timing.py --timeout=0 -rP --timed=20000 "$@"
+
 # The invariants' checks against a rehearsed gate: the service as it is, and every planted defect that one must refuse
 [group('checks')]
 [no-exit-message]

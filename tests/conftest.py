@@ -15,6 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--lives", type=int, default=25, help="how many lives of proposals the model is compared with")
     group.addoption("--limit-minutes", type=int, default=1, help="how long each rate limit is measured, driven clock")
     group.addoption("--cases", type=int, default=20_000, help="how many requests the API's description is held to")
+    group.addoption("--timed", type=int, default=2_000, help="how many refusals of each cause are timed")
     group.addoption("--defects", choices=("few", "all"), default="few", help="which planted defects are rehearsed")
 
 
@@ -50,4 +51,11 @@ def seed(request: pytest.FixtureRequest) -> int:
 def lives(request: pytest.FixtureRequest) -> int:
     """How many lives of proposals to generate."""
     count: int = request.config.getoption("--lives")
+    return count
+
+
+@pytest.fixture
+def timed(request: pytest.FixtureRequest) -> int:
+    """How many refusals of each cause to time."""
+    count: int = request.config.getoption("--timed")
     return count

@@ -160,18 +160,19 @@ class ApiKeys:
             del self._verified[digest]
 
     async def _ask(self, key: Key, digest: bytes, deadline: Deadline) -> _Verified:
-        async def work(connection: Connection) -> stored.StoredKey | None:
-            found = await stored.find(connection, key.id)
-            # The same work for an unknown id and a wrong secret; then both are refused alike.
-            if not hmac.compare_digest(digest, found.digest):
+        async def work(connection: Connection) -> stored.Holder | None:
+            proof = await stored.proof(connection, key.id)
+            # The same work for an unknown id, a wrong secret, a revoked and an expired key: all are refused here.
+            if not (hmac.compare_digest(digest, proof.digest) and proof.is_good):
                 return None
-            if found.is_use_to_note and found.is_good:
+            found = await stored.holder(connection, key.id)
+            if found and found.is_use_to_note:
                 await stored.note_use(connection, key.id)
             return found
 
         asked_at = self._clock()
         found = await self._database.read("api_key_find", work, deadline=deadline)
-        if found is None or not found.is_good:
+        if found is None:
             raise Unauthenticated
         left = float("inf") if found.seconds_left is None else found.seconds_left
         return _Verified(key.id, identity(found.principal, found.roles), at=asked_at, until=asked_at + left)

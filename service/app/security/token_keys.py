@@ -75,6 +75,10 @@ class KeyTable:
     keys: Mapping[str, TokenKey]
     revoked: frozenset[str]
 
+    def first_of(self, algorithm: object) -> TokenKey | None:
+        """Return a key of this algorithm, whichever, if there is one."""
+        return next((key for key in self.keys.values() if key.algorithm == algorithm), None)
+
 
 def parse(content: bytes) -> KeyTable:
     """Return the table that a file holds.

@@ -13,12 +13,15 @@ from app.storage.connection import Connection
 INSERT: Final = """
     INSERT INTO api_keys (id, principal, digest, roles, expires_at, created_by) VALUES (%s, %s, %s, %s, %s, %s)
     RETURNING created_at, expires_at"""
-FIND: Final = """
-    SELECT id IS NOT NULL, coalesce(principal, '-'), coalesce(digest, decode(repeat('00', 32), 'hex')),
-           coalesce(roles, '{viewer}'), extract(epoch FROM expires_at - now())::double precision,
-           revoked_at IS NOT NULL, coalesce(last_used_at < date_trunc('hour', now()), true)
+PROOF: Final = """
+    SELECT coalesce(digest, decode(repeat('00', 32), 'hex')),
+           id IS NOT NULL AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
     FROM (SELECT) AS one_row LEFT JOIN api_keys ON id = %s"""
-"""One row in any case: an id that does not exist takes as long as one that does (FM04)."""
+"""One row of one size in any case: what there is of an id takes no time of its own (FM04)."""
+HOLDER: Final = """
+    SELECT principal, roles, extract(epoch FROM expires_at - now())::double precision,
+           coalesce(last_used_at < date_trunc('hour', now()), true)
+    FROM api_keys WHERE id = %s"""
 TOUCH: Final = "UPDATE api_keys SET last_used_at = date_trunc('hour', now()) WHERE id = %s"
 LIST: Final = """
     SELECT id, principal, roles, created_at, created_by, expires_at, revoked_at, revoked_by, last_used_at
@@ -30,24 +33,23 @@ OWNER: Final = "owner"
 LIST_MAX: Final = 100_000
 
 
-class StoredKey(msgspec.Struct, frozen=True):
-    """What authentication needs; of a key that does not exist a digest that no key has.
+class Proof(msgspec.Struct, frozen=True):
+    """What a presented key is judged by; of a key that does not exist a digest that no key has.
 
-    `seconds_left`: None is for ever; `is_use_to_note`: last noted in an earlier hour.
+    `is_good`: it exists, and is neither revoked nor expired.
     """
 
-    exists: bool
-    principal: Principal
     digest: bytes
+    is_good: bool
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Whose key it is. `seconds_left`: None is for ever; `is_use_to_note`: last noted in an earlier hour."""
+
+    principal: Principal
     roles: frozenset[str]
     seconds_left: float | None
-    is_revoked: bool
     is_use_to_note: bool
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it exists, and is neither revoked nor expired."""
-        return self.exists and not self.is_revoked and (self.seconds_left is None or self.seconds_left > 0)
 
 
 class KeyRow(msgspec.Struct, frozen=True):
@@ -75,21 +77,22 @@ class NewKey(msgspec.Struct, frozen=True):
     created_by: str
 
 
-async def find(connection: Connection, key_id: str) -> StoredKey:
-    """Return the key of that public id, or what stands for none, at the same cost."""
-    row = await (await connection.execute(FIND, [key_id])).fetchone()
+async def proof(connection: Connection, key_id: str) -> Proof:
+    """Return what a key of that public id is judged by, or what stands for none, at the same cost."""
+    row = await (await connection.execute(PROOF, [key_id])).fetchone()
     if row is None:
         raise AssertionError("a LEFT JOIN from one row returns a row")
-    exists, principal, digest, roles, seconds_left, is_revoked, is_use_to_note = row
-    return StoredKey(
-        exists=exists,
-        principal=principal,
-        digest=bytes(digest),
-        roles=frozenset(roles),
-        seconds_left=seconds_left,
-        is_revoked=is_revoked,
-        is_use_to_note=is_use_to_note,
-    )
+    digest, is_good = row
+    return Proof(digest=bytes(digest), is_good=is_good)
+
+
+async def holder(connection: Connection, key_id: str) -> Holder | None:
+    """Return whose key it is, if it exists."""
+    row = await (await connection.execute(HOLDER, [key_id])).fetchone()
+    if row is None:
+        return None
+    principal, roles, seconds_left, is_use_to_note = row
+    return Holder(principal, frozenset(roles), seconds_left, is_use_to_note)
 
 
 async def note_use(connection: Connection, key_id: str) -> None:

@@ -3,9 +3,8 @@
 import io
 import json
 import secrets
-import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app import log
-from app.security import api_keys
 from app.settings import Settings
 from tests.integration.service.relay import Mode, relay
 from tests.integration.service.running import Client, Server, eventually, serving, settings_for, with_policy
+from tests.integration.service.wrong_credentials import wrong_credentials
 from tests.unit.service.signed_tokens import Issuer
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
@@ -183,63 +182,18 @@ async def writes(client: Client, key: str) -> int:
 
 
 async def test_every_way_to_be_wrong_gives_the_same_answer(client: Client, server: Server, issuer: Issuer) -> None:
-    causes = wrong_credentials(server, issuer)
     answers = {}
-    for name, cause in causes.items():
-        headers = [(b"X-Request-Id", b"same-for-all"), *cause]
+    for name, cause in wrong_credentials(server, issuer).causes.items():
+        headers = [(b"X-Request-Id", b"same-for-all"), *cause.presented[0]]
         answers[name] = await client.http.get(PROPOSALS, headers=headers)
 
-    assert len(causes) >= 12
+    assert len(answers) >= 12
     assert {name: answer.status_code for name, answer in answers.items() if answer.status_code != 401} == {}
     assert len({answer.content for answer in answers.values()}) == 1
     assert len({tuple(sorted(answer.headers.items())) for answer in answers.values()}) == 1
     (content,) = {answer.content for answer in answers.values()}
     assert json.loads(content)["code"] == "unauthenticated"
     assert answers["no credential"].headers["www-authenticate"].startswith("ApiKey realm=")
-
-
-def wrong_credentials(server: Server, issuer: Issuer) -> dict[str, list[tuple[bytes, bytes]]]:
-    good, revoked, expired = server.key("editor"), server.key("editor"), server.key("editor")
-    with server.connect() as connection:
-        connection.execute("UPDATE api_keys SET revoked_at = now() WHERE id = %s", [revoked[5:17]])
-        connection.execute("UPDATE api_keys SET expires_at = now() WHERE id = %s", [expired[5:17]])
-    token = issuer.token()
-
-    def key(text: str) -> list[tuple[bytes, bytes]]:
-        return [(b"X-API-Key", text.encode("latin-1"))]
-
-    def bearer(text: str) -> list[tuple[bytes, bytes]]:
-        return [(b"Authorization", f"Bearer {text}".encode("latin-1"))]
-
-    return {
-        "no credential": [],
-        "an unknown key": key(api_keys.new_key()),
-        "a wrong secret": key(wrong_secret(good)),
-        "a revoked key": key(revoked),
-        "an expired key": key(expired),
-        "a typo": key(good[:-1] + ("0" if good[-1] != "0" else "1")),
-        "a key cut short": key(good[:-1]),
-        "a key with more": key(good + "x"),
-        "an empty key": key(""),
-        "a long key": key("x" * 10_000),
-        "a key that is not ASCII": key("\xe9" * 70),
-        "a key twice": key(good) * 2,
-        "a key and a token": [*key(good), *bearer(token)],
-        "a key as a token": bearer(good),
-        "a token as a key": key(token),
-        "a password": [(b"Authorization", b"Basic YTpi")],
-        "a token without its scheme": [(b"Authorization", token.encode())],
-        "a forged token": bearer(token[:-6] + "AAAAAA"),
-        "an expired and forged token": bearer(issuer.token(expired_seconds_ago=60)[:-6] + "AAAAAA"),
-        "another issuer's token": bearer(issuer.sign({**issuer.claims(), "iss": "https://other.test"})),
-        "an unknown kid": bearer(issuer.sign(issuer.claims(), kid="x")),
-        "alg none": bearer(issuer.sign(issuer.claims(), alg="none")),
-    }
-
-
-def wrong_secret(key: str) -> str:
-    body = key[:18] + "".join(secrets.choice("abcdef0123456789") for _ in range(43))
-    return body + api_keys._checksum(body)
 
 
 async def test_an_expired_token_says_so_and_is_counted_as_expired(client: Client, issuer: Issuer) -> None:
@@ -319,42 +273,6 @@ async def test_a_clock_more_than_ten_seconds_off_the_databases_makes_the_replica
             return bool((await client.http.get("/health/ready")).status_code == 200)
 
         await eventually(is_ready, within_seconds=3)
-
-
-async def test_an_unknown_key_takes_as_long_as_a_wrong_secret(server: Server, editor_key: str) -> None:
-    """Interleaved samples of the CPU time and of the wait; their ranks are those of one population (Mann-Whitney)."""
-    async with serving(settings_for(server.address())) as client:
-        causes: dict[str, Callable[[], str]] = {"unknown": api_keys.new_key, "wrong": lambda: wrong_secret(editor_key)}
-        samples: dict[str, list[float]] = {name: [] for name in causes}
-        for _ in range(TIMED):
-            for name, make_key in causes.items():
-                key = make_key()
-                began = time.perf_counter()
-                assert await status(client, key) == 401
-                samples[name].append(time.perf_counter() - began)
-
-    # |z| > 3.29 would be p < 0.001: then the two could be told apart.
-    assert abs(mann_whitney_z(samples["unknown"], samples["wrong"])) < 3.29, {
-        name: statistics.median(taken) for name, taken in samples.items()
-    }
-
-
-def test_two_populations_that_differ_are_told_apart() -> None:
-    first = [float(number) for number in range(200)]
-
-    assert abs(mann_whitney_z(first, [one + 40 for one in first])) > 3.29
-    assert abs(mann_whitney_z(first, [one + 0.5 for one in first])) < 3.29
-
-
-TIMED = 400
-
-
-def mann_whitney_z(first: list[float], second: list[float]) -> float:
-    ordered = sorted([(value, 0) for value in first] + [(value, 1) for value in second])
-    ranks = sum(rank for rank, (_, which) in enumerate(ordered, start=1) if which == 0)
-    n, m = len(first), len(second)
-    u = ranks - n * (n + 1) / 2
-    return float((u - n * m / 2) / (n * m * (n + m + 1) / 12) ** 0.5)
 
 
 class Moved:

@@ -8,65 +8,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
 
-from compose.ports import Ports
+from tests.integration.service.process import replica
 from tests.integration.service.running import PROPOSAL, Server
 
 pytestmark = pytest.mark.integration
 
 PATH = "/api/v1/proposals"
 POST = f'method="POST",route="{PATH}",route_class="api"'
-
-
-class Replica:
-    def __init__(self, process: subprocess.Popen[str], port: int, metrics_port: int) -> None:
-        self.process = process
-        self.port = port
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
-        self.metrics = f"http://127.0.0.1:{metrics_port}/metrics"
-
-    def await_status(self, path: str, status: int, seconds: float = 15) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                if self.http.get(path).status_code == status:
-                    return
-            except httpx.TransportError:
-                assert self.process.poll() is None, f"ended with {self.process.returncode}"
-            assert time.monotonic() < deadline, f"{path} was not {status}"
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, out, err
-
-
-@contextmanager
-def replica(server: Server, **more: str) -> Iterator[Replica]:
-    free = Ports.free()
-    environ = server.environ(
-        ENVIRONMENT="development",
-        REPLICA="replica-1",
-        PORT=str(free.replicas[0]),
-        METRICS_PORT=str(free.replicas_metrics[0]),
-        SHUTDOWN_DRAIN_SECONDS="0",
-        **more,
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    made = Replica(process, free.replicas[0], free.replicas_metrics[0])
-    try:
-        yield made
-    finally:
-        made.http.close()
-        process.kill()
-        process.wait(10)
 
 
 def test_it_serves_measures_logs_and_stops_as_asked(server: Server, editor_key: str) -> None:

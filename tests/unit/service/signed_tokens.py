@@ -1,6 +1,8 @@
 """An issuer of tokens for tests: its key file, its tokens, good and bad, written without the library under test."""
 
 import base64
+import hashlib
+import hmac
 import json
 import secrets
 import time
@@ -43,6 +45,14 @@ class Issuer:
         new.chmod(0o600)
         new.replace(self.file)
 
+    def add_shared_secret(self, kid: str) -> bytes:
+        """Let tokens of ``kid`` be signed with a secret, HS256; return it."""
+        secret = secrets.token_bytes(32)
+        key = {"kty": "oct", "k": base64url(secret)}
+        self.entries.append({"kid": kid, "alg": "HS256", "roles": ["editor"], "key": key})
+        self.write()
+        return secret
+
     def policy(self) -> TokenPolicy:
         return TokenPolicy(keys_file=self.file, issuer=ISSUER, audience=AUDIENCE)
 
@@ -72,3 +82,10 @@ class Issuer:
         second = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
         signed = f"{base64url(first)}.{base64url(second)}"
         return f"{signed}.{base64url((key or self.key).sign(signed.encode()).signature)}"
+
+
+def shared_secret(issuer: Issuer, told: Any, *, secret: bytes, alg: str = "HS256", **header: Any) -> str:
+    """Return a token of these claims that is signed with a shared secret."""
+    first = json.dumps({"alg": alg, "kid": issuer.kid, **header}).encode()
+    signed = f"{base64url(first)}.{base64url(json.dumps(told).encode())}"
+    return f"{signed}.{base64url(hmac.digest(secret, signed.encode(), hashlib.sha256))}"

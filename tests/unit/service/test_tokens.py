@@ -1,8 +1,6 @@
 """Tokens: which are good, for how long, and that nothing they say of themselves chooses how they are checked."""
 
 import base64
-import hashlib
-import hmac
 import json
 import secrets
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from app.errors import InvalidSettings, TokenExpired, Unauthenticated
 from app.security.roles import IMPLIED
 from app.security.token_keys import KeyFile, parse
 from app.security.tokens import LIFETIME_SECONDS_MAX, TOKEN_CHARACTERS_MAX, Tokens
-from tests.unit.service.signed_tokens import AUDIENCE, ISSUER, Issuer, base64url, jwk_of
+from tests.unit.service.signed_tokens import AUDIENCE, ISSUER, Issuer, base64url, jwk_of, shared_secret
 
 NOW = 1_800_000_000.0
 
@@ -99,12 +97,6 @@ def test_a_token_of_the_near_future_is_good_and_of_a_farther_one_is_not(
 
 def forged(issuer: Issuer, told: dict[str, Any]) -> str:
     return issuer.sign(told, key=SigningKey.generate())
-
-
-def shared_secret(issuer: Issuer, told: dict[str, Any], *, secret: bytes, alg: str = "HS256", **header: Any) -> str:
-    first = base64url(json.dumps({"alg": alg, "kid": issuer.kid, **header}).encode())
-    signed = f"{first}.{base64url(json.dumps(told).encode())}"
-    return f"{signed}.{base64url(hmac.digest(secret, signed.encode(), hashlib.sha256))}"
 
 
 def public_half(issuer: Issuer) -> bytes:

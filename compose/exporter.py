@@ -24,20 +24,27 @@ _REASONS_WAITING: Final = ("CrashLoopBackOff",)
 class ReplicasCollector(Collector):
     """Reads the pods at every scrape."""
 
-    def __init__(self, pods: Mapping[str, Pod], rollout: Callable[[], Rollout], wanted: Callable[[], int]) -> None:
-        """Take what to read: the pods, the last rolling update, how many replicas are wanted."""
+    def __init__(
+        self,
+        pods: Callable[[], Mapping[str, Pod]],
+        rollout: Callable[[], Rollout] | None = None,
+        wanted: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Take what to read: the pods; if they are a deployment, its last rolling update, and how many are wanted."""
         self._pods = pods
         self._rollout = rollout
         self._wanted = wanted
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family, also those without a sample."""
-        yield from self._states()
-        yield from self._resources()
-        yield from self._deployment()
+        pods = self._pods()
+        yield from self._states(pods)
+        yield from self._resources(pods)
+        if self._rollout is not None:
+            yield from self._deployment(pods, self._rollout())
 
-    def _states(self) -> Iterator[Metric]:
-        statuses = {name: pod.status() for name, pod in self._pods.items()}
+    def _states(self, pods: Mapping[str, Pod]) -> Iterator[Metric]:
+        statuses = {name: pod.status() for name, pod in pods.items()}
         yield _gauge("kube_pod_container_status_ready", {n: float(s.ready) for n, s in statuses.items()})
         yield _gauge("kube_pod_container_status_running", {n: float(s.running) for n, s in statuses.items()})
         yield _counter("kube_pod_container_status_restarts", {n: float(s.restarts) for n, s in statuses.items()})
@@ -55,8 +62,7 @@ class ReplicasCollector(Collector):
                     gauge.add_metric([NAMESPACE, name, CONTAINER, reason], float(seen == reason))
             yield gauge
 
-    def _resources(self) -> Iterator[Metric]:
-        pods = self._pods
+    def _resources(self, pods: Mapping[str, Pod]) -> Iterator[Metric]:
         grouped = {name: pod.group for name, pod in pods.items() if pod.group}
         yield _gauge("container_memory_working_set_bytes", {n: float(p.memory_bytes()) for n, p in pods.items()})
         # As cAdvisor: 0 where nothing limits it.
@@ -77,9 +83,8 @@ class ReplicasCollector(Collector):
         yield _counter("container_cpu_cfs_periods", {n: float(total) for n, (total, _) in periods.items()})
         yield _counter("container_cpu_cfs_throttled_periods", {n: float(hit) for n, (_, hit) in periods.items()})
 
-    def _deployment(self) -> Iterator[Metric]:
-        rollout = self._rollout()
-        available = sum(pod.status().ready for pod in self._pods.values())
+    def _deployment(self, pods: Mapping[str, Pod], rollout: Rollout) -> Iterator[Metric]:
+        available = sum(pod.status().ready for pod in pods.values())
         labels = ["namespace", "deployment"]
         for name, value in (
             ("kube_deployment_spec_replicas", self._wanted()),

@@ -34,7 +34,15 @@ class Prometheus(part.Part):
     name = "Prometheus"
 
     def __init__(
-        self, folder: Path, *, ports: Ports, log: Path, profile: Profile, environment: str, run_label: str
+        self,
+        folder: Path,
+        *,
+        ports: Ports,
+        log: Path,
+        profile: Profile,
+        environment: str,
+        run_label: str,
+        staging: bool = False,
     ) -> None:
         """Take what goes into its configuration; `run_label` tells this stack's alerts from any other's."""
         super().__init__(log=log)
@@ -44,6 +52,7 @@ class Prometheus(part.Part):
         self._ports = ports
         self._profile = profile
         self._environment_label = environment
+        self._staging = staging
         self._run_label = run_label
         self._with_rules = False
 
@@ -102,6 +111,7 @@ class Prometheus(part.Part):
                 ports=self._ports,
                 profile=self._profile,
                 environment=self._environment_label,
+                staging=self._staging,
                 service=SERVICE,
                 run_label=self._run_label,
                 rules=[slo.generate.rules_file(self._profile)] if self._with_rules else [],
@@ -114,7 +124,7 @@ class Prometheus(part.Part):
         self._folder.mkdir(parents=True, exist_ok=True)
         configuration = self._write_configuration()
         if not self.targets_file.exists():
-            write_targets(self.targets_file, {}, environment=self._environment_label)
+            write_targets(self.targets_file, {}, environments={})
         return [
             programs.find("prometheus"),
             f"--config.file={configuration}",
@@ -158,10 +168,10 @@ class Alertmanager(part.Part):
         ]
 
 
-def write_targets(path: Path, pods: Mapping[str, int], *, environment: str) -> None:
-    """Tell Prometheus, in one step, which replicas there are and on which ports their metrics are."""
+def write_targets(path: Path, pods: Mapping[str, int], *, environments: Mapping[str, str]) -> None:
+    """Tell Prometheus, in one step, which replicas there are, on which ports their metrics are, and whose they are."""
     groups: Iterable[dict[str, object]] = (
-        {"targets": [f"127.0.0.1:{port}"], "labels": {"service": SERVICE, "env": environment, "pod": pod}}
+        {"targets": [f"127.0.0.1:{port}"], "labels": {"service": SERVICE, "env": environments[pod], "pod": pod}}
         for pod, port in sorted(pods.items())
     )
     path.parent.mkdir(parents=True, exist_ok=True)

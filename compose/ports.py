@@ -16,6 +16,8 @@ from compose import marks
 
 SLOTS: Final = 4
 """Replicas that may exist at once: two that serve, two spare ones (rollouts, new nodes)."""
+STAGING_SLOT: Final = SLOTS + 1
+"""That of a staging environment's replica: the proxy in front of the others does not know it."""
 
 _BLOCK_FIRST: Final = 12_000
 _BLOCK_LAST: Final = 32_000
@@ -29,13 +31,13 @@ class Ports:
 
     front: int = 8080
     front_metrics: int = 8405
-    replicas: tuple[int, ...] = tuple(8000 + slot for slot in range(1, SLOTS + 1))
-    replicas_metrics: tuple[int, ...] = tuple(9000 + slot for slot in range(1, SLOTS + 1))
+    replicas: tuple[int, ...] = tuple(8000 + slot for slot in range(1, STAGING_SLOT + 1))
+    replicas_metrics: tuple[int, ...] = tuple(9000 + slot for slot in range(1, STAGING_SLOT + 1))
     supervisor: int = 9100
     database: int = 5432
-    database_proxies: tuple[int, ...] = tuple(15430 + slot for slot in range(1, SLOTS + 1))
+    database_proxies: tuple[int, ...] = tuple(15430 + slot for slot in range(1, STAGING_SLOT + 1))
     valkey: int = 6379
-    valkey_proxies: tuple[int, ...] = tuple(16370 + slot for slot in range(1, SLOTS + 1))
+    valkey_proxies: tuple[int, ...] = tuple(16370 + slot for slot in range(1, STAGING_SLOT + 1))
     toxiproxy: int = 8474
     prometheus: int = 9090
     alertmanager: int = 9093

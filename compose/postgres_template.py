@@ -23,6 +23,8 @@ from compose.processes import PartFailed
 
 SUPERUSER: Final = "postgres"
 DATABASE: Final = "firewall"
+STAGING_DATABASE: Final = "firewall_staging"
+"""Of the staging environment, where a stack has one; see `compose.stack`."""
 OWNER: Final = "firewall_owner"
 APPLICATION: Final = "firewall_app"
 MONITOR: Final = "firewall_monitor"
@@ -71,7 +73,7 @@ HOST_BASED_AUTHENTICATION: Final = f"""\
 # The socket's folder is closed to other users; over TCP only the three roles, by password.
 local all {SUPERUSER} trust
 local replication {SUPERUSER} trust
-host {DATABASE} {OWNER},{APPLICATION},{MONITOR} 127.0.0.1/32 scram-sha-256
+host {DATABASE},{STAGING_DATABASE} {OWNER},{APPLICATION},{MONITOR} 127.0.0.1/32 scram-sha-256
 """
 
 SERVER_STATEMENTS: Final = (

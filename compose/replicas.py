@@ -4,7 +4,7 @@ The supervisor (`compose.supervisor`) is a process of its own that plays kubelet
 whatever the harness is doing, and so that their state is exported while they are down (decision 12).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import httpx
@@ -15,6 +15,8 @@ from compose.processes import PartFailed
 
 CONTROL_HEADER: Final = "X-Stack-Control"
 """Every request carries it: a web page open on this host cannot send it without being asked."""
+STAGING: Final = "staging"
+"""The environment in `ports.STAGING_SLOT`, and the name of its replica."""
 REQUEST_SECONDS: Final = 40.0
 """A stop may take the replica's grace period."""
 
@@ -42,6 +44,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of the configuration that its newest life was started with; see `SharedConfiguration`."""
     last_seconds: float | None = None
     """How long its last life lasted, from start to end."""
+    environment: str = ""
+    """Whose it is: the stack's, or staging."""
 
 
 class SharedConfiguration(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +68,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a replica is started as."""
 
     slot: int
-    """1 to `ports.SLOTS`: decides its ports and its proxies."""
+    """1 to `ports.SLOTS`, or `ports.STAGING_SLOT`: decides its ports and its proxies, and its environment."""
     settings: dict[str, str] = {}
     """Environment on top of what all replicas have."""
     without: tuple[str, ...] = ()
@@ -128,6 +132,10 @@ class Replicas:
     async def configure(self, changes: Mapping[str, str | None]) -> None:
         """Put these changes in the place of all earlier ones; a replica reads them when it is started next."""
         await self._ask("PUT", "/configuration", dict(changes))
+
+    async def stage(self, restored: Collection[str] = ()) -> None:
+        """Start the replica of the staging environment with these changes, but for those of the names `restored`."""
+        await self._ask("POST", "/configuration/stage", list(restored))
 
     async def try_configuration(self, changes: Mapping[str, str | None] | None = None) -> Trial:
         """Let the service judge the configuration of a new replica, with further changes for this one time."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import psycopg
 
 from compose import founding, marks, part, places, processes
 from compose.actuator import Actuator
@@ -25,10 +26,10 @@ from compose.monitoring import Alertmanager, Prometheus
 from compose.pod import BackOff
 from compose.ports import Ports
 from compose.postgres import Postgres, write_secret
-from compose.postgres_template import APPLICATION, DATABASE, OWNER
+from compose.postgres_template import APPLICATION, DATABASE, OWNER, STAGING_DATABASE, SUPERUSER
 from compose.processes import PartFailed, Process
 from compose.proxies import HAProxy, Toxiproxy
-from compose.replicas import Replicas, ReplicaSpec
+from compose.replicas import STAGING, Replicas, ReplicaSpec
 from compose.settings import REPOSITORY
 from compose.supervisor import Configuration
 from compose.valkey import Valkey
@@ -76,6 +77,8 @@ class StackSpec:
     run_label: str = ""
     """Tells this stack's alerts from any other's."""
     environment: str = "production"
+    staging: bool = False
+    """Whether there is a database of a staging environment, for a replica in `ports.STAGING_SLOT`."""
     limits: Limits = field(default_factory=Limits)
     api_key_roles: tuple[str, ...] = ("editor",)
     principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -122,6 +125,7 @@ class Stack:
             profile=spec.profile,
             environment=spec.environment,
             run_label=spec.run_label,
+            staging=spec.staging,
         )
         self.alertmanager = Alertmanager(
             state / "alertmanager", ports=ports, log=logs / "alertmanager.log", profile=spec.profile
@@ -230,6 +234,8 @@ class Stack:
                 starting.create_task(timed("supervisor", self._start_supervisor()))
                 await timed("PostgreSQL", self._start_postgres())
                 await timed("migrations", self._migrate())
+                if self.spec.staging:
+                    await timed("staging", self._create_staging_database())
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(timed("API keys", self._create_api_keys()))
                 starting.create_task(timed("genesis", self._install_genesis()))
@@ -237,7 +243,9 @@ class Stack:
             async with asyncio.TaskGroup() as opening:
                 opening.create_task(timed("front", self._open_front()))
                 opening.create_task(timed("actuator", self._start_actuator()))
-                opening.create_task(timed("alerts", self.prometheus.load_rules(self.spec.replicas + OTHER_TARGETS)))
+                opening.create_task(
+                    timed("alerts", self.prometheus.load_rules(self.spec.replicas + OTHER_TARGETS + self.spec.staging))
+                )
             await timed("gate", self._open_gate())
         except BaseExceptionGroup as failed:  # not except*: what that raises comes in a group again, up to 3.11.3
             raise _first(failed) from None
@@ -284,6 +292,7 @@ class Stack:
             logs=str(self.spec.logs),
             targets_file=str(self.prometheus.targets_file),
             environment=self.spec.environment,
+            staging=self._staging_settings(),
             limits=self.spec.limits,
             back_off=BACK_OFF.get(self.spec.profile.name, BackOff()),
         )
@@ -305,6 +314,11 @@ class Stack:
 
     async def _migrate(self) -> None:
         await self._job("migrations", "app.migrations.apply", log=self.spec.logs / "migrations.log")
+
+    async def _create_staging_database(self) -> None:
+        """Copy the migrated database, before anybody is connected to it."""
+        async with await psycopg.AsyncConnection.connect(self.postgres.dsn(SUPERUSER), autocommit=True) as connection:
+            await connection.execute(f"CREATE DATABASE {STAGING_DATABASE} TEMPLATE {DATABASE} OWNER {OWNER}")
 
     async def _create_api_keys(self) -> None:
         """Make all keys in one go: starting Python for each would cost more than the rest of the stack."""
@@ -435,6 +449,14 @@ class Stack:
             ),
             **self._founding.settings(self.spec.folder / "state"),
             **self._service_settings(),
+        }
+
+    def _staging_settings(self) -> dict[str, str | None]:
+        """Return what staging has of its own; it founds nothing, signs nothing and delivers nothing."""
+        return {
+            **dict.fromkeys(self._founding.settings(self.spec.folder / "state")),
+            "FIREWALL_ENVIRONMENT": STAGING,
+            "FIREWALL_DATABASE_NAME": STAGING_DATABASE,
         }
 
     def _replica_log(self, name: str) -> Path:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,10 +26,11 @@ from compose.exporter import ReplicasCollector
 from compose.limits import Limits
 from compose.monitoring import write_targets
 from compose.pod import BackOff, Launch, Pod
-from compose.ports import SLOTS, Ports
+from compose.ports import SLOTS, STAGING_SLOT, Ports
 from compose.processes import Process
 from compose.replicas import (
     CONTROL_HEADER,
+    STAGING,
     ReplicaSpec,
     ReplicaStatus,
     RestartOrder,
@@ -61,6 +62,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     logs: str
     targets_file: str
     environment: str
+    staging: dict[str, str | None] = {}
+    """What the replica of the staging environment is told otherwise."""
     limits: Limits = Limits()
     back_off: BackOff = BackOff()
 
@@ -75,6 +78,8 @@ class Supervisor:
         self.rolling: RollingUpdate | None = None
         self._lives: dict[str, asyncio.Task[None]] = {}
         self.shared = SharedConfiguration()
+        self.staged: dict[str, str | None] = {}
+        """What was changed for staging: a ConfigMap of its own."""
         self._trials = 0
         self._tasks: asyncio.TaskGroup | None = None
 
@@ -95,8 +100,8 @@ class Supervisor:
 
     def add(self, name: str, spec: ReplicaSpec) -> None:
         """Start a replica."""
-        if not 1 <= spec.slot <= SLOTS:
-            raise ValidationException(f"slot {spec.slot} does not exist; there are 1 to {SLOTS}")
+        if not 1 <= spec.slot <= STAGING_SLOT:
+            raise ValidationException(f"slot {spec.slot} does not exist; there are 1 to {STAGING_SLOT}")
         taken = [other.name for other in self.pods.values() if other.spec.slot == spec.slot and other.name != name]
         if taken or name in self.pods:
             raise ValidationException(f"slot {spec.slot} or name {name} is taken by {taken[0] if taken else name}")
@@ -137,6 +142,14 @@ class Supervisor:
         """Put changes in the place of all earlier ones; they hold from each replica's next start."""
         self.shared = SharedConfiguration(revision=self.shared.revision + 1, changes=changes)
 
+    async def stage(self, restored: Collection[str]) -> None:
+        """Start staging's replica, or start it again, with today's changes but those, whatever the others are told."""
+        self.staged = {name: value for name, value in self.shared.changes.items() if name not in restored}
+        if STAGING in self.pods:
+            await self.restart(STAGING, None)
+        else:
+            self.add(STAGING, ReplicaSpec(slot=STAGING_SLOT))
+
     async def try_configuration(self, changes: dict[str, str | None]) -> Trial:
         """Let the service say what it thinks of what a new replica would be told; nothing is started."""
         spec = ReplicaSpec(slot=SLOTS, settings={name: value for name, value in changes.items() if value is not None})
@@ -170,7 +183,13 @@ class Supervisor:
 
     def status(self, pod: Pod) -> ReplicaStatus:
         """Return what is known of a replica, and where it is."""
-        return msgspec.structs.replace(pod.status(), address=self._address(pod))
+        return msgspec.structs.replace(
+            pod.status(), address=self._address(pod), environment=self._environment_of(pod.spec)
+        )
+
+    def pods_of(self, *, staging: bool) -> dict[str, Pod]:
+        """Return the replicas of the staging environment, or those of the stack's own."""
+        return {name: pod for name, pod in self.pods.items() if (pod.spec.slot == STAGING_SLOT) is staging}
 
     def pod(self, name: str) -> Pod:
         """Return a replica.
@@ -218,7 +237,7 @@ class Supervisor:
             "FIREWALL_METRICS_PORT": str(ports.replicas_metrics[slot - 1]),
             "FIREWALL_DATABASE_PORT": str(ports.database_proxies[slot - 1]),
             "FIREWALL_VALKEY_PORT": str(ports.valkey_proxies[slot - 1]),
-            **self.shared.changes,
+            **({**self.staged, **self.configuration.staging} if spec.slot == STAGING_SLOT else self.shared.changes),
             **spec.settings,
             **dict.fromkeys(spec.without),
         }
@@ -239,8 +258,11 @@ class Supervisor:
         write_targets(
             Path(self.configuration.targets_file),
             {name: ports[pod.spec.slot - 1] for name, pod in self.pods.items()},
-            environment=self.configuration.environment,
+            environments={name: self._environment_of(pod.spec) for name, pod in self.pods.items()},
         )
+
+    def _environment_of(self, spec: ReplicaSpec) -> str:
+        return STAGING if spec.slot == STAGING_SLOT else self.configuration.environment
 
 
 async def _ended_trial(process: Process, output: Path) -> Trial:
@@ -261,22 +283,9 @@ def _taken(output: Path) -> str:
 
 def create_app(supervisor: Supervisor) -> Litestar:
     """Wire the control interface and the exporter."""
-    registry = CollectorRegistry()
-    registry.register(
-        ReplicasCollector(
-            supervisor.pods,
-            rollout=supervisor.rollout_status,
-            wanted=lambda: sum(pod.wanted for pod in supervisor.pods.values()),
-        )
-    )
-
-    @get("/metrics", opt={"public": True}, sync_to_thread=False)
-    def metrics() -> Response[bytes]:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
     return Litestar(
         route_handlers=[
-            metrics,
+            *_metrics_routes(supervisor),
             *_replica_routes(supervisor),
             *_configuration_routes(supervisor),
             *_rollout_routes(supervisor),
@@ -286,6 +295,29 @@ def create_app(supervisor: Supervisor) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _metrics_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:
+    """Export each environment by itself, as the observer of each would."""
+    registry, of_staging = CollectorRegistry(), CollectorRegistry()
+    registry.register(
+        ReplicasCollector(
+            lambda: supervisor.pods_of(staging=False),
+            rollout=supervisor.rollout_status,
+            wanted=lambda: sum(pod.wanted for pod in supervisor.pods_of(staging=False).values()),
+        )
+    )
+    of_staging.register(ReplicasCollector(lambda: supervisor.pods_of(staging=True)))
+
+    @get("/metrics", opt={"public": True}, sync_to_thread=False)
+    def metrics() -> Response[bytes]:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @get("/metrics/staging", opt={"public": True}, sync_to_thread=False)
+    def metrics_of_staging() -> Response[bytes]:
+        return Response(generate_latest(of_staging), media_type=CONTENT_TYPE_LATEST)
+
+    return metrics, metrics_of_staging
 
 
 def _replica_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:
@@ -333,11 +365,15 @@ def _configuration_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...
             supervisor.configure({name: value for name, value in changes.items() if name not in restored})
         return restored
 
+    @post("/configuration/stage")
+    async def stage(data: list[str]) -> None:
+        await supervisor.stage(data)
+
     @post("/configuration/trial")
     async def try_it(data: dict[str, str | None]) -> Trial:
         return await supervisor.try_configuration(data)
 
-    return shared, configure, restore, try_it
+    return shared, configure, restore, stage, try_it
 
 
 def _rollout_routes(supervisor: Supervisor) -> tuple[BaseRouteHandler, ...]:

@@ -10,6 +10,7 @@
     probe.py replicas CONTROL                      which replicas are ready, and the exit code of the one that is not
     probe.py refused CONTROL [--names]             what replicas that are not ready say of their settings
     probe.py trial CONTROL [NAME=VALUE ...]        whether a new replica, with these changes, would accept its settings
+    probe.py staging CONTROL                       start staging without what was refused; is it ready?
     probe.py patient KEY_FILE URL                  ask until refused (429), wait as long as told, and ask again
     probe.py paced KEY_FILE RATE SECONDS URL       ask RATE times a second; how many were refused
 
@@ -46,6 +47,8 @@ CONTROL_HEADER = ("X-Stack-Control: 1",)
 KNOWN_EXITS = ("78", "65", "69")
 REFUSAL = re.compile(r"^[A-Za-z0-9_?]+: .+; accepted: .+$", re.MULTILINE)
 TRIAL_SECONDS = 15.0
+RESTART_SECONDS = 30.0
+STAGING_SECONDS = 15.0
 OUTCOMES = ("open", "strange", "closed", "silent", "refused", "unreachable")
 
 
@@ -234,11 +237,21 @@ def probe_replicas(address: str) -> int:
 
 def probe_refused(address: str, *, names: bool) -> int:
     """Say what the replicas that are not ready wrote of their settings, or only the names in it."""
-    logs = [control(address, f"/replicas/{name}/log") for name in unready(json.loads(control(address, "/replicas")))]
-    lines = list(dict.fromkeys(line for log in logs for line in REFUSAL.findall(log) if not line.startswith("{")))
-    for line in dict.fromkeys(re.findall(r"FIREWALL_[A-Z0-9_]+", " ".join(lines))) if names else lines:
+    lines = refusals(address)
+    for line in names_in(lines) if names else lines:
         say(line)
     return 0
+
+
+def refusals(address: str) -> list[str]:
+    """Return what the replicas that are not ready wrote of their settings, each line once."""
+    logs = [control(address, f"/replicas/{name}/log") for name in unready(json.loads(control(address, "/replicas")))]
+    return list(dict.fromkeys(line for log in logs for line in REFUSAL.findall(log) if not line.startswith("{")))
+
+
+def names_in(lines: list[str]) -> list[str]:
+    """Return the settings that lines speak of, each once."""
+    return list(dict.fromkeys(re.findall(r"FIREWALL_[A-Z0-9_]+", " ".join(lines))))
 
 
 def probe_trial(address: str, changes: list[str]) -> int:
@@ -249,6 +262,29 @@ def probe_trial(address: str, changes: list[str]) -> int:
         say(line)
     say(f"configuration: {'refused' if trial['exit_code'] else 'accepted'}")
     return EXIT_NO if trial["exit_code"] else 0
+
+
+def probe_staging(address: str) -> int:
+    """Start staging with the configuration as it is but for the settings that were refused, and say if it is ready."""
+    control(address, "/configuration/stage", post=json.dumps(names_in(refusals(address))), timeout=RESTART_SECONDS)
+    staging = [name for name, state in json.loads(control(address, "/replicas")).items() if is_of_staging(state)]
+    began = time.monotonic()
+    while time.monotonic() - began < STAGING_SECONDS:
+        states = json.loads(control(address, "/replicas"))
+        if all(states[name]["ready"] for name in staging):
+            say(f"staging: ready after {time.monotonic() - began:.1f} s")
+            return 0
+        time.sleep(0.2)  # noqa: TID251 - between two looks
+    for name in staging:
+        for line in REFUSAL.findall(control(address, f"/replicas/{name}/log")):
+            say(line)
+    say("staging: not ready")
+    return EXIT_NO
+
+
+def is_of_staging(state: dict[str, Any]) -> bool:
+    """Say whether a replica is none of production's."""
+    return bool(state["environment"] == "staging")
 
 
 def arguments_parser() -> argparse.ArgumentParser:
@@ -288,6 +324,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     one.add_argument("control")
     one.add_argument("changes", nargs="*", help="such as NAME=VALUE")
     one.set_defaults(run=lambda given: probe_trial(given.control, given.changes))
+    one = commands.add_parser("staging")
+    one.add_argument("control")
+    one.set_defaults(run=lambda given: probe_staging(given.control))
     one = commands.add_parser("patient")
     one.add_argument("key_file", type=Path)
     one.add_argument("url")

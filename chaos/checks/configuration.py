@@ -4,7 +4,7 @@ A newcomer is a replica that came with the injection: the rolling update's first
 runs the replicas, and by its own log.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from chaos.checks import windows
@@ -19,6 +19,7 @@ from chaos.scenario import Case, Finding, Window
 SETTINGS = "samples/settings.jsonl"
 MISSING = "missing"
 DEFAULT = "default"
+STAGING = "staging"
 _REFUSED = "setting_refused"
 _STARTED = "service_started"
 State = tuple[Row, Mapping[str, Any]]
@@ -30,7 +31,7 @@ def newcomers(case: Case, window: Window) -> dict[str, list[State]]:
     found: dict[str, list[State]] = {}
     for row in case.evidence.between(REPLICAS, *windows.fault(window)):
         for name, state in row.data.get("replicas", {}).items():
-            if name not in old:
+            if name not in old and state.get("environment") != STAGING:
                 found.setdefault(name, []).append((row, state))
     return found
 
@@ -210,6 +211,32 @@ def starts_after_repair() -> WindowCheck:
         return passed(f"ready after the repair: {', '.join(sorted(ready))}", [rows[0] for rows in ready.values()])
 
     return judge
+
+
+def staging_starts_first() -> WindowCheck:
+    """After the repair began, staging's replica is ready, and only then a newcomer."""
+
+    def judge(case: Case, window: Window) -> Finding:
+        if window.undo_started is None or window.undone is None:
+            return unknown("there was no repair")
+        names = newcomers(case, window)
+        looks = case.evidence.between(REPLICAS, window.undo_started, window.undone)
+        if not names or not looks:
+            return unknown("no new replica was seen")
+        staging = next((row for row in looks if _ready(row, [STAGING])), None)
+        newcomer = next((row for row in looks if _ready(row, names)), None)
+        if staging is None:
+            return failed("no replica of staging was ready", looks[-1:])
+        if newcomer is None or newcomer.t <= staging.t:
+            return failed("no new replica was ready after staging's", [staging, newcomer or looks[-1]])
+        return passed(f"ready in staging, and {seconds(newcomer.t - staging.t)} later here", [staging, newcomer])
+
+    return judge
+
+
+def _ready(row: Row, names: Iterable[str]) -> bool:
+    states = row.data.get("replicas", {})
+    return any(states.get(name, {}).get("ready") for name in names)
 
 
 def refused_after(case: Case, window: Window) -> tuple[float | None, tuple[EvidenceReference, ...]]:

@@ -4,7 +4,7 @@ Every check wants the calm as well: a signal that was there before the fault det
 (``first_...``) also serve as the clock of detection.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from chaos.checks import windows
@@ -130,8 +130,11 @@ def first_increase(case: Case, window: Window, prefix: str) -> tuple[float | Non
     return windows.since_injected(window, last.t), (last.reference,)
 
 
-def alert_fires(alert: str, *, within_seconds: float) -> WindowCheck:
-    """``alert`` is active in Alertmanager under its own name within the bound, and was not in the calm."""
+def alert_fires(alert: str, *, within_seconds: float, env: str | None = None) -> WindowCheck:
+    """``alert`` is active in Alertmanager under its own name within the bound, and was not in the calm.
+
+    ``env``: of this environment; without it, of whichever.
+    """
 
     def judge(case: Case, window: Window) -> Finding:
         before = _within(_alert_looks(case), windows.calm(window))
@@ -141,7 +144,7 @@ def alert_fires(alert: str, *, within_seconds: float) -> WindowCheck:
         early = [row for row in before if alert in _active(row)]
         if early:
             return unknown(f"{alert} was active before the fault", early)
-        found = next((row for row in during if alert in _active(row)), None)
+        found = next((row for row in during if alert in _active(row, env)), None)
         if found is None:
             return failed(f"{alert} did not become active", during[-1:])
         return _in_time(f"{alert} was active", found, window, within_seconds)
@@ -149,17 +152,36 @@ def alert_fires(alert: str, *, within_seconds: float) -> WindowCheck:
     return judge
 
 
-def alert_is_delivered(alert: str, *, within_seconds: float) -> WindowCheck:
-    """Alertmanager hands ``alert`` to a receiver within the bound."""
+def alert_is_delivered(alert: str, *, within_seconds: float, env: str | None = None) -> WindowCheck:
+    """Alertmanager hands ``alert`` to a receiver within the bound. ``env``: as above."""
 
     def judge(case: Case, window: Window) -> Finding:
         rows = [row for row in case.evidence.rows(NOTIFICATIONS) if "alerts" in row.data]
         if not rows:
             return unknown("nothing was ever delivered, not even the watchdog")
-        found = next((row for row in _within(rows, windows.whole(window)) if alert in _delivered(row)), None)
+        found = next((row for row in _within(rows, windows.whole(window)) if alert in _delivered(row, env)), None)
         if found is None:
             return failed(f"{alert} was not delivered")
         return _in_time(f"{alert} was delivered", found, window, within_seconds)
+
+    return judge
+
+
+def alert_goes_only_to(receiver: str, alert: str, *, env: str, within_seconds: float) -> WindowCheck:
+    """In this environment ``alert`` is handed to ``receiver`` within the bound, and to no other one."""
+
+    def judge(case: Case, window: Window) -> Finding:
+        rows = [row for row in case.evidence.rows(NOTIFICATIONS) if "alerts" in row.data]
+        if not rows:
+            return unknown("nothing was ever delivered, not even the watchdog")
+        told = [row for row in _within(rows, windows.whole(window)) if alert in _delivered(row, env)]
+        if not told:
+            return failed(f"{alert} of {env} was not delivered")
+        others = [row for row in told if row.data["receiver"] != receiver]
+        if others:
+            names = ", ".join(sorted({str(row.data["receiver"]) for row in others}))
+            return failed(f"{alert} of {env} was delivered to {names}", others)
+        return _in_time(f"{alert} of {env} was delivered to {receiver} alone", told[0], window, within_seconds)
 
     return judge
 
@@ -198,12 +220,14 @@ def nothing_else_pages(expected: ExpectedAlerts, *, settle_seconds: float) -> Wi
     return judge
 
 
-def first_active(case: Case, window: Window, alert: str) -> tuple[float | None, tuple[EvidenceReference, ...]]:
+def first_active(
+    case: Case, window: Window, alert: str, *, env: str | None = None
+) -> tuple[float | None, tuple[EvidenceReference, ...]]:
     """Read the clock of detection: seconds from the injection to ``alert`` being active in Alertmanager."""
     looks = _within(_alert_looks(case), windows.whole(window))
     if window.injected is None or not looks:
         return None, ()
-    found = next((row for row in looks if alert in _active(row)), None)
+    found = next((row for row in looks if alert in _active(row, env)), None)
     if found is None:
         return None, (looks[-1].reference,)
     return windows.since_injected(window, found.t), (found.reference,)
@@ -244,11 +268,15 @@ def _alert_looks(case: Case) -> list[Row]:
     return [row for row in case.evidence.rows(ALERTS) if "alerts" in row.data]
 
 
-def _active(row: Row) -> frozenset[str]:
+def _active(row: Row, env: str | None = None) -> frozenset[str]:
     """Return the alerts that page: those that nothing suppresses, "unprocessed" included."""
-    return frozenset(one["name"] for one in row.data["alerts"] if one["state"] != "suppressed")
+    return _names((one for one in row.data["alerts"] if one["state"] != "suppressed"), env)
 
 
-def _delivered(row: Row) -> frozenset[str]:
+def _delivered(row: Row, env: str | None = None) -> frozenset[str]:
     """Return the alerts that a delivery says fire; one that says "resolved" pages nobody."""
-    return frozenset(one["name"] for one in row.data.get("alerts", ()) if one.get("status") == "firing")
+    return _names((one for one in row.data.get("alerts", ()) if one.get("status") == "firing"), env)
+
+
+def _names(alerts: Iterable[Mapping[str, Any]], env: str | None) -> frozenset[str]:
+    return frozenset(one["name"] for one in alerts if env is None or one["labels"].get("env") == env)

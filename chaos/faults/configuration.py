@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from chaos.faults.base import InvalidFault, Recorded, look, stack_errors_as_ours, within
 from chaos.scenario import Observation
 from compose.postgres import write_secret
+from compose.replicas import STAGING
 
 if TYPE_CHECKING:
     from compose.stack import Stack
@@ -29,6 +30,7 @@ class InvalidConfiguration(Recorded):
 
     ``secrets``: content of the file that a setting points to from now on. It stands in the record, so it is never a
     real secret. ``progress_deadline_seconds``: the rolling update stops when its new replica is not ready by then.
+    ``in_staging``: a replica of the staging environment is started with it too, which nobody's requests reach.
     """
 
     kind: ClassVar[str] = "invalid_configuration"
@@ -38,6 +40,7 @@ class InvalidConfiguration(Recorded):
     missing: tuple[str, ...] = ()
     secrets: dict[str, str] = field(default_factory=dict)
     progress_deadline_seconds: float = 8.0
+    in_staging: bool = False
 
     def __post_init__(self) -> None:
         names = [*self.values, *self.missing, *self.secrets]
@@ -58,6 +61,8 @@ class InvalidConfiguration(Recorded):
                     return
                 await stack.replicas.configure(self._changes(stack))
                 await stack.replicas.rollout(progress_deadline_seconds=self.progress_deadline_seconds)
+                if self.in_staging:
+                    await stack.replicas.stage()
 
     async def bites(self, stack: "Stack") -> Observation:
         """What runs the replicas has our changes in force and has started a new replica with them."""
@@ -71,12 +76,13 @@ class InvalidConfiguration(Recorded):
                 for name, state in states.items()
                 if name not in stack.replica_names() and state.revision == shared.revision
             }
+            new = set(told) - {STAGING}
             lives = "; ".join(
                 f"{name} started with it, {state.restarts} restarts, last exit code {state.last_exit_code}"
                 for name, state in told.items()
             )
             return Observation(
-                ok=shared.changes == self._changes(stack) and bool(told),
+                ok=shared.changes == self._changes(stack) and bool(new) and (STAGING in told) is self.in_staging,
                 text=f"{len(shared.changes)} settings changed; {lives or 'no replica was started with them'}",
             )
 
@@ -88,6 +94,8 @@ class InvalidConfiguration(Recorded):
             with stack_errors_as_ours():
                 if (await stack.replicas.configuration()).changes:
                     await stack.replicas.configure({})
+                if STAGING in await stack.replicas.status():
+                    await stack.replicas.remove(STAGING)
                 if (await stack.replicas.rollout_status()).state not in {"none", "undone"}:
                     await stack.replicas.rollout_undo()
             for _, path in self._files(stack):

@@ -6,18 +6,23 @@ Two that fail differently, each rolled out to a new replica while the old ones s
   blank, a secret pasted where a number belongs: all must be named at once;
 - ``contradictory_timeouts``: each right alone, wrong together. Only the last part of the validation can see it.
 
+Both are also given to a replica of a staging environment, with a database of its own, which no client's request
+reaches: its alert goes to the team alone, and it starts with the repaired configuration before production does.
+
 There is none below detection: one refused start is already wrong, and the alert's own threshold (two ends) is shown by
-its cases. Nobody is paged outside production: that is a route, and shown by its cases too.
+its cases.
 """
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chaos.checks import proposals
 from chaos.checks.availability import budget_is_kept, client_and_proxy_agree, generator_kept_up
 from chaos.checks.configuration import (
     MISSING,
+    STAGING,
     defaults_are_sensible,
     ends_with,
     fails_fast,
@@ -25,9 +30,10 @@ from chaos.checks.configuration import (
     never_serves,
     refused_after,
     settings_are_refused,
+    staging_starts_first,
     starts_after_repair,
 )
-from chaos.checks.detection import alert_fires, alert_is_delivered, first_active
+from chaos.checks.detection import alert_fires, alert_goes_only_to, alert_is_delivered, first_active
 from chaos.checks.findings import WindowCheck, all_of, bound
 from chaos.checks.log import log_is_append_only
 from chaos.checks.recovery import nothing_restarts, recovered_after, runbook_step_ran, stays_alive, steady_again
@@ -36,9 +42,10 @@ from chaos.faults.configuration import InvalidConfiguration
 from chaos.scenario import Check, Injection, Load, Probe, Scenario, ScenarioClocks
 
 if TYPE_CHECKING:
-    from compose.stack import Stack
+    from compose.stack import Stack, StackSpec
 
 _ALERT = "ServiceNotStarting"
+_PRODUCTION = "production"
 _VERIFICATION = 0
 _PASTED = "fm16-pasted-5f2c-where-a-port-belongs"  # stands for a secret: no log may show it
 _WELL_KNOWN = "changeme"
@@ -77,11 +84,17 @@ _INJECTIONS = (
             values={**_WRONG_TYPES, **_OTHERWISE_WRONG},
             missing=(_REQUIRED,),
             secrets={_BLANK: " \n", _DEFAULTED: _WELL_KNOWN},
+            in_staging=True,
         ),
         _HOLD,
         undone_by_runbook=True,
     ),
-    Injection("contradictory_timeouts", InvalidConfiguration(values=_CONTRADICTION), _HOLD, undone_by_runbook=True),
+    Injection(
+        "contradictory_timeouts",
+        InvalidConfiguration(values=_CONTRADICTION, in_staging=True),
+        _HOLD,
+        undone_by_runbook=True,
+    ),
 )
 
 Expectations = Mapping[str, Any]
@@ -92,6 +105,10 @@ async def _effective_settings(stack: "Stack") -> dict[str, Any]:
     trial = await stack.replicas.try_configuration()
     settings = json.loads(trial.output) if trial.exit_code == 0 else None
     return {"exit_code": trial.exit_code, "settings": settings}
+
+
+def _with_staging(spec: "StackSpec") -> "StackSpec":
+    return replace(spec, staging=True)
 
 
 def _bound(check: Callable[[Expectations], WindowCheck], only: tuple[str, ...] = _ALL) -> Check:
@@ -125,8 +142,8 @@ _CHECKS: dict[str, Check] = {
     # Alert: `ServiceNotStarting`
     "FM16.D4": _bound(
         lambda expected: all_of(
-            active=alert_fires(_ALERT, within_seconds=expected["detect_seconds"]),
-            delivered=alert_is_delivered(_ALERT, within_seconds=2 * expected["detect_seconds"]),
+            active=alert_fires(_ALERT, within_seconds=expected["detect_seconds"], env=_PRODUCTION),
+            delivered=alert_is_delivered(_ALERT, within_seconds=2 * expected["detect_seconds"], env=_PRODUCTION),
         )
     ),
     # Configuration validated on startup (fail-fast)
@@ -152,7 +169,7 @@ _CHECKS: dict[str, Check] = {
     # Manual: Restart pods
     "FM16.R2": _bound(lambda _: all_of(runbook=runbook_step_ran(2), started=starts_after_repair())),
     # Manual: Verify with staging environment first
-    "FM16.R3": _bound(lambda _: runbook_step_ran(3)),
+    "FM16.R3": _bound(lambda _: all_of(runbook=runbook_step_ran(3), staging=staging_starts_first())),
 }
 
 _INVARIANTS: dict[str, Check] = {
@@ -161,6 +178,10 @@ _INVARIANTS: dict[str, Check] = {
     "I7 retries are idempotent": proposals.retries_are_idempotent,
     "I8 the log only grows": log_is_append_only,
     "I15 no secret anywhere": no_secret_anywhere,
+    # The document says it of the SLO: "None if caught in lower env".
+    "staging wakes nobody": _bound(
+        lambda expected: alert_goes_only_to("team", _ALERT, env=STAGING, within_seconds=2 * expected["detect_seconds"])
+    ),
     "the old replicas keep serving": _bound(lambda _: all_of(alive=stays_alive(), same_process=nothing_restarts())),
     "the runbook's verification": _bound(lambda _: runbook_step_ran(_VERIFICATION)),
     "error budget": _bound(lambda expected: budget_is_kept(share_max=expected["budget_share_max"], requests_min=100)),
@@ -176,10 +197,11 @@ SCENARIO = Scenario(
     invariants=_INVARIANTS,
     rests_on={"FM16.M2": _WRONG, "FM16.M3": _WRONG},
     clocks=ScenarioClocks(
-        detect=lambda case, window: first_active(case, window, _ALERT),
+        detect=lambda case, window: first_active(case, window, _ALERT, env=_PRODUCTION),
         mitigate=refused_after,
         recover=recovered_after,
     ),
+    stack=_with_staging,
     load=Load(proposals_per_second=6.0, reads_per_second=6.0),
     alert=_ALERT,
     probes=(Probe("settings", _SETTINGS_EVERY_SECONDS, _effective_settings),),

@@ -44,7 +44,7 @@ def test_the_service_exposes_what_is_declared(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, metric in DECLARED.metrics.items() if metric.jobs == ("replicas",)])
 def test_the_replicas_exporter_exposes_what_is_declared(name: str) -> None:
-    collector = ReplicasCollector({}, Rollout, lambda: 2)
+    collector = ReplicasCollector(dict, Rollout, lambda: 2)
     family = families(collector.collect())[name]
     declared = DECLARED.metrics[name]
 

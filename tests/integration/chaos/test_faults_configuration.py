@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from chaos.faults import InvalidConfiguration, from_record
-from compose.replicas import ReplicaSpec
+from compose.replicas import STAGING, ReplicaSpec
 from compose.settings import REPOSITORY
 from tests.integration.chaos.supervised import supervised, until
 
@@ -77,3 +77,16 @@ async def test_what_the_runbook_restored_heals_the_replica_at_its_next_start(sta
     assert not (await FAULT.is_gone(stack)).ok  # the rolling update is not taken back yet
     await FAULT.undo(stack)
     assert (await FAULT.is_gone(stack)).ok
+
+
+async def test_a_replica_of_staging_is_told_the_same_and_is_gone_with_it(stack: "Stack") -> None:
+    fault = InvalidConfiguration(values={EXIT_CODE: "78"}, in_staging=True)
+
+    await fault.inject(stack)
+    staged = await until(stack.replicas, STAGING, ready=False)
+    bitten = await fault.bites(stack)
+    await fault.undo(stack)
+
+    assert (staged.environment, staged.last_exit_code) == ("staging", 78)
+    assert bitten.ok, bitten.text
+    assert (await fault.is_gone(stack)).ok

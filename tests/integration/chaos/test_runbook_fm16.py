@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from chaos import runbook
-from chaos.runbook import Stage
+from chaos.runbook import Kind, Stage
 from compose.postgres import write_secret
-from compose.replicas import Replicas, ReplicaSpec
+from compose.replicas import STAGING, Replicas, ReplicaSpec
 from compose.settings import REPOSITORY
 from tests.integration.chaos.supervised import supervised, until
 
@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.timeout(90
 
 FM16 = runbook.load("fm16_invalid_configuration")
 NEW = "replica-3"
+STAGING_STEP = 3
+STAND_IN = REPOSITORY / "tests" / "integration" / "compose" / "stand_in"
 WRONG = {
     "FIREWALL_POOL_CONNECTIONS_MAX": "many",
     "FIREWALL_REQUEST_DEADLINE_SECOND": "3",
@@ -41,6 +43,8 @@ async def replicas(tmp_path: Path) -> AsyncIterator[Replicas]:
 async def run(replicas: Replicas, stage: Stage, number: int) -> list[runbook.StepResult]:
     given = {"AMGF_PYTHON": sys.executable, "AMGF_CONTROL": replicas.address}
     steps = [step for step in FM16.at(stage, frozenset({number})) if step.number == number]
+    if number == STAGING_STEP:
+        steps = [step for step in steps if step.kind is Kind.CHECK]  # there is no database to start with here
     return [await runbook.run_step(step, stage=stage, environment=given) for step in steps]
 
 
@@ -88,3 +92,24 @@ async def test_staging_says_no_to_a_configuration_that_is_still_wrong(replicas: 
 
     assert [result.ok for result in verified] == [False, False]
     assert "FIREWALL_DATABASE_HOST: missing" in verified[0].output
+
+
+async def test_staging_starts_with_what_was_refused_taken_back_and_production_is_left_as_it_is(tmp_path: Path) -> None:
+    setting = "FIREWALL_STAND_IN_EXIT_CODE"
+    words = {"FIREWALL_STAND_IN_LAST_WORDS": f"{setting}: not acceptable; accepted: none\n"}
+    (step,) = [one for one in FM16.at(Stage.REPAIR) if one.number == STAGING_STEP and one.kind is Kind.ACT]
+    async with supervised(tmp_path, STAND_IN, words) as replicas:
+        await replicas.configure({setting: "78"})
+        await replicas.add(NEW, ReplicaSpec(slot=3))
+        await replicas.stage()
+        await until(replicas, NEW, ready=False)
+        staged = await until(replicas, STAGING, ready=False)
+
+        given = {"AMGF_PYTHON": sys.executable, "AMGF_CONTROL": replicas.address}
+        result = await runbook.run_step(step, stage=Stage.REPAIR, environment=given)
+
+        assert (staged.environment, staged.last_exit_code) == ("staging", 78)
+        assert result.ok, result.output
+        states = await replicas.status()
+        assert (states[STAGING].ready, states[NEW].ready) == (True, False)
+        assert (await replicas.configuration()).changes == {setting: "78"}

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 MANY = "1000000"
 SEEN_MICROSECONDS_MAX = 100
-"""What a run must be able to see: a third of a statement. It sees 10 to 20 us with 2,000 samples, 3 to 5 with 20,000."""
+"""What a run must be able to see: a third of a statement. With 2,000 samples it sees 10 to 20 us, with 20,000 five."""
 FEW = 300
 """Samples that show what the planted defects leak: 100 us and more."""
 DEFECTS = Path(__file__).parent / "defects"

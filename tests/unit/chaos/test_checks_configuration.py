@@ -15,6 +15,7 @@ from chaos.checks.configuration import (
     never_serves,
     refused_after,
     settings_are_refused,
+    staging_starts_first,
     starts_after_repair,
 )
 from chaos.probes.replicas import REPLICAS
@@ -36,15 +37,21 @@ CHECKS = {
         never_defaulted=["FIREWALL_API_KEY_PEPPER_FILE"],
     ),
     "repaired": starts_after_repair(),
+    "staging": staging_starts_first(),
 }
 Plant = Callable[[Recording], object]
 
 
-def looks(recording: Recording, start: float, end: float, **state: Any) -> None:
-    """What runs the replicas says of the new one, twice a second."""
+def looks(recording: Recording, start: float, end: float, *, staged: bool = False, **state: Any) -> None:
+    """What runs the replicas says of the new one, twice a second; staging's is ready, or not."""
+    staging = {"ready": staged, "restarts": 9, "last_exit_code": 1, "environment": "staging"}
     for step in range(round((end - start) * 2)):
         old = {name: {"pid": 1, "ready": True, "restarts": 0} for name in REPLICA_NAMES}
-        recording.row(REPLICAS, start + step / 2, replicas={**old, NEW: {"ready": False, "restarts": 0, **state}})
+        recording.row(
+            REPLICAS,
+            start + step / 2,
+            replicas={**old, NEW: {"ready": False, "restarts": 0, **state}, "staging": staging},
+        )
 
 
 def ended(recording: Recording, start: float, end: float, restarts: int, **state: Any) -> None:
@@ -85,7 +92,8 @@ def refused(recording: Recording) -> None:
     ended(recording, 16, 30, 3)
     refusals(recording, 11.2)
     refusals(recording, 12.9)
-    ended(recording, 30, 30.5, 3, ready=True)
+    ended(recording, 30, 30.5, 3, staged=True)
+    ended(recording, 30.1, 30.6, 3, ready=True, staged=True)
 
 
 def judged(name: str, folder: Path, *plants: Plant, window: Window = WINDOW) -> Finding:
@@ -114,7 +122,7 @@ def calm(recording: Recording) -> None:
     recording.restarts(0, 41, 0)
 
 
-@pytest.mark.parametrize("name", ["ends", "serves", "fast", "named", "lines", "repaired"])
+@pytest.mark.parametrize("name", ["ends", "serves", "fast", "named", "lines", "repaired", "staging"])
 def test_nothing_is_concluded_without_a_new_replica(name: str, tmp_path: Path) -> None:
     assert judged(name, tmp_path, calm).verdict is Verdict.UNKNOWN
 
@@ -199,6 +207,30 @@ def test_a_replica_that_is_not_ready_after_the_repair_is_refused(tmp_path: Path)
         ended(recording, 11, 31, 3)
 
     assert judged("repaired", tmp_path, plant).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({}, {"ready": True}, id="staging never"),
+        pytest.param({"ready": True}, {"ready": True, "staged": True}, id="staging later"),
+        pytest.param({"ready": True, "staged": True}, {"ready": True, "staged": True}, id="both at once"),
+        pytest.param({"staged": True}, {"staged": True}, id="production never"),
+    ],
+)
+def test_production_must_not_start_before_staging_did(
+    before: dict[str, bool], after: dict[str, bool], tmp_path: Path
+) -> None:
+    def plant(recording: Recording) -> None:
+        recording.health(0, 41)
+        ended(recording, 11, 30, 3)
+        ended(recording, 30, 30.5, 3, **before)
+        ended(recording, 30.1, 30.6, 3, **after)
+
+    finding = judged("staging", tmp_path, plant)
+
+    assert finding.verdict is Verdict.FAIL
+    assert finding.evidence
 
 
 def test_defaults_that_were_all_given_show_nothing(tmp_path: Path) -> None:

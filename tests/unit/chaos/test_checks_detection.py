@@ -5,6 +5,7 @@ import pytest
 
 from chaos.checks.detection import (
     alert_fires,
+    alert_goes_only_to,
     alert_is_delivered,
     counter_increases,
     first_active,
@@ -54,6 +55,11 @@ def deliver(recording: Recording, t: float, *names: str, status: str = "firing")
     recording.row(NOTIFICATIONS, t, receiver="page", status=status, alerts=alerts)
 
 
+def of_env(recording: Recording, t: float, env: str, receiver: str) -> None:
+    alerts = [{"name": ALERT, "status": "firing", "labels": {"env": env}}]
+    recording.row(NOTIFICATIONS, t, receiver=receiver, status="firing", alerts=alerts)
+
+
 def judged(check: WindowCheck, folder: Path, *plants: Plant) -> Finding:
     recording = Recording(folder)
     for plant in plants:
@@ -72,6 +78,41 @@ def test_a_detected_fault_is_accepted(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CHECKS)
 def test_an_empty_recording_is_unknown(name: str, tmp_path: Path) -> None:
     assert judged(CHECKS[name], tmp_path).verdict is Verdict.UNKNOWN
+
+
+def test_an_alert_of_another_environment_is_none_of_this_one(tmp_path: Path) -> None:
+    def plant(recording: Recording) -> None:
+        detected(recording)
+        of_env(recording, 18, "staging", "team")
+
+    assert judged(alert_is_delivered(ALERT, within_seconds=15, env="staging"), tmp_path, plant).verdict is Verdict.PASS
+    elsewhere = judged(alert_is_delivered(ALERT, within_seconds=15, env="production"), tmp_path)
+    assert elsewhere.verdict is Verdict.FAIL
+    assert judged(alert_fires(ALERT, within_seconds=8, env="production"), tmp_path).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("deliveries", "verdict"),
+    [
+        pytest.param([(17, "staging", "team"), (17, "production", "page")], Verdict.PASS, id="to the team"),
+        pytest.param([(17, "staging", "team"), (18, "staging", "page")], Verdict.FAIL, id="to the pager too"),
+        pytest.param([(17, "production", "team")], Verdict.FAIL, id="another environment's"),
+        pytest.param([(26, "staging", "team")], Verdict.FAIL, id="too late"),
+        pytest.param([], Verdict.FAIL, id="to nobody"),
+    ],
+)
+def test_who_is_told_of_a_lower_environment(
+    deliveries: list[tuple[float, str, str]], verdict: Verdict, tmp_path: Path
+) -> None:
+    def plant(recording: Recording) -> None:
+        deliver(recording, 1, "Watchdog")
+        for t, env, receiver in deliveries:
+            of_env(recording, t, env, receiver)
+
+    check = alert_goes_only_to("team", ALERT, env="staging", within_seconds=15)
+
+    assert judged(check, tmp_path / "empty").verdict is Verdict.UNKNOWN
+    assert judged(check, tmp_path / "told", plant).verdict is verdict
 
 
 def calm_throughout(recording: Recording) -> None:

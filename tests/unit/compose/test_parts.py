@@ -10,7 +10,7 @@ from compose import marks, places
 from compose.marks import Isolation, Mark
 from compose.places import Identity, can_reach
 from compose.pod import BackOff
-from compose.ports import SLOTS, Ports
+from compose.ports import STAGING_SLOT, Ports
 from compose.processes import PartFailed, describe_exit, plain_environment
 
 
@@ -18,9 +18,9 @@ def test_the_fixed_ports_are_those_of_the_contract() -> None:
     ports = Ports()
 
     assert (ports.front, ports.database, ports.supervisor, ports.receiver) == (8080, 5432, 9100, 9095)
-    assert ports.replicas == (8001, 8002, 8003, 8004)
-    assert ports.database_proxies == (15431, 15432, 15433, 15434)
-    assert len(set(ports.listeners().values())) == len(ports.listeners()) == 10 + 4 * SLOTS
+    assert ports.replicas == (8001, 8002, 8003, 8004, 8005)
+    assert ports.database_proxies == (15431, 15432, 15433, 15434, 15435)
+    assert len(set(ports.listeners().values())) == len(ports.listeners()) == 10 + 4 * STAGING_SLOT
 
 
 def test_free_ports_lie_below_those_of_clients_and_no_two_stacks_get_the_same() -> None:

@@ -26,6 +26,7 @@ async def metrics(_: Any, __: Any, send: Any) -> None:
 
 async def main() -> None:
     if exit_code := os.environ.get("FIREWALL_STAND_IN_EXIT_CODE"):  # noqa: TID251
+        sys.stderr.write(os.environ.get("FIREWALL_STAND_IN_LAST_WORDS", ""))  # noqa: TID251
         sys.exit(f"{REPLICA} was asked to end" if exit_code == "1" else int(exit_code))
     async with asyncio.TaskGroup() as servers:
         for app, port in ((http, "FIREWALL_PORT"), (metrics, "FIREWALL_METRICS_PORT")):

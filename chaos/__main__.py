@@ -131,6 +131,11 @@ def _print_plan(console: Console, scenario: Scenario, skipped: dict[str, str], p
     help="Folder of the package `app` to test (default: service/).",
 )
 @click.option("--no-faults", is_flag=True, help="Negative control: everything but the faults. Can never pass.")
+@click.option(
+    "--no-runbook",
+    is_flag=True,
+    help="Leave out the runbook's steps, but for one that is the undo: shorter, and what they prove stays unknown.",
+)
 def run_command(  # noqa: PLR0917 - click passes what it parsed by name
     names: tuple[str, ...],
     profile: str,
@@ -141,6 +146,7 @@ def run_command(  # noqa: PLR0917 - click passes what it parsed by name
     parallel: int,
     service_path: Path,
     no_faults: bool,  # noqa: FBT001
+    no_runbook: bool,  # noqa: FBT001
 ) -> None:
     """Run the scenarios of the modes named, or all that exist; write runs/<id>/ and point runs/latest at it."""
     scenarios = _selected(names)
@@ -156,6 +162,7 @@ def run_command(  # noqa: PLR0917 - click passes what it parsed by name
         service_path=service_path.resolve(),
         only_injections=injections,
         inject_faults=not no_faults,
+        follow_runbook=not no_runbook,
         parallel=parallel,
     )
     sys.exit(run.run(scenarios, options, capabilities, Console()))

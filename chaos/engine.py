@@ -193,6 +193,8 @@ class Engine:
         self.journal.write(Event.DRAINED, injection=injection.name)
 
     async def _run_runbook(self, injection: Injection, stage: Stage) -> None:
+        if not self.plan.follow_runbook and stage is not Stage.REPAIR:
+            return
         for step in self.runbook.at(stage, injection.runbook_steps):
             result = await runbook.run_step(step, stage=stage, environment=self._variables)
             self.evidence.append("runbook.jsonl", {"injection": injection.name, **result.as_row()})

@@ -21,6 +21,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skipped: dict[str, str]  # injection -> why this host cannot run it
     service_path: str  # folder that holds the package ``app``; a planted-defect copy may stand here
     inject_faults: bool = True  # False: the negative control, everything but the faults
+    follow_runbook: bool = True  # False: only where a step of it is the undo
 
     def write(self, folder: Path) -> Path:
         """Write ``plan.json`` into the evidence folder."""

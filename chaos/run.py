@@ -46,6 +46,7 @@ class RunOptions:
     service_path: Path
     only_injections: tuple[str, ...] = ()
     inject_faults: bool = True
+    follow_runbook: bool = True
     parallel: int = 1
 
 
@@ -83,6 +84,7 @@ def resolve(scenario: Scenario, options: RunOptions, capabilities: Mapping[str, 
         skipped=skipped,
         service_path=str(options.service_path),
         inject_faults=options.inject_faults,
+        follow_runbook=options.follow_runbook,
     )
 
 
@@ -248,6 +250,8 @@ def _command(scenarios: Sequence[Scenario], options: RunOptions) -> str:
         words += ["--injection", injection]
     if not options.inject_faults:
         words.append("--no-faults")
+    if not options.follow_runbook:
+        words.append("--no-runbook")
     return shlex.join(words)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+import ahocorasick_rs
+
 PREFIX_BYTES: Final = 8
 _FOUND_MAX: Final = 20
 _OFFSETS: Final = (0, 1, 2)
@@ -45,6 +47,8 @@ class Leaks:
             for name, secret in secrets.items()
             for spelling, pattern in spellings(secret[:PREFIX_BYTES])
         }
+        self._patterns = tuple(self._sought)
+        self._automaton = ahocorasick_rs.BytesAhoCorasick(self._patterns)  # looks for all of them at once
 
     def __len__(self) -> int:
         return len(self._sought)
@@ -55,11 +59,10 @@ class Leaks:
 
     def find_all(self, text: bytes) -> list[Leak]:
         """Return the first place of every spelling that is in a text, in order."""
-        found = []
-        for pattern, (name, spelling) in self._sought.items():
-            at = text.find(pattern)
-            if at >= 0:
-                found.append(Leak(name, spelling, at))
+        places: dict[int, int] = {}
+        for pattern, at, _ in self._automaton.find_matches_as_indexes(text, overlapping=True):
+            places.setdefault(pattern, at)
+        found = [Leak(*self._sought[self._patterns[pattern]], at) for pattern, at in places.items()]
         return sorted(found, key=lambda leak: leak.at)
 
 

@@ -42,11 +42,16 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def broken(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[Trial, Report | BaseException]:
-    """Run every trial once, side by side; an exception is what went wrong with one."""
+    """Run every trial once, side by side where that may be; an exception is what went wrong with one."""
     trials = [(mode, trial) for mode, each in _asked_for(request.session, "broken").items() for trial in each]
-    works = [_run_trial(tmp_path_factory.mktemp(mode), mode, trial) for mode, trial in trials]
-    done = asyncio.run(side_by_side(works))
-    return {trial: result for (_, trial), result in zip(trials, done, strict=True)}
+    together = [(mode, trial) for mode, trial in trials if not trial.is_alone]
+    alone = [(mode, trial) for mode, trial in trials if trial.is_alone]
+    done: dict[Trial, Report | BaseException] = {}
+    for group in (together, *([each] for each in alone)):
+        works = [_run_trial(tmp_path_factory.mktemp(mode), mode, trial) for mode, trial in group]
+        results = asyncio.run(side_by_side(works))
+        done |= {trial: result for (_, trial), result in zip(group, results, strict=True)}
+    return done
 
 
 def _asked_for(session: pytest.Session, fixture: str) -> dict[str, tuple[Trial, ...]]:
@@ -72,7 +77,7 @@ async def _run_trial(folder: Path, mode: str, trial: Trial) -> Report:
     service = plant(trial.defects, folder)
     only = [word for name in trial.injections for word in ("--injection", name)]
     for _ in range(ATTEMPTS):
-        async with game_day(folder / "runs", "--service", service, *only, modes=[mode]) as day:
+        async with game_day(folder / "runs", "--service", service, "--no-runbook", *only, modes=[mode]) as day:
             await day.ended(within_seconds=RUN_SECONDS)
             report = day.report
         if not any(trial.finding(report, name).verdict is Verdict.UNKNOWN for name in trial.defects):

@@ -12,6 +12,7 @@ class TestFm06(FailureModeTests):
     trials = (
         Trial(
             injections=("principal_floods",),
+            is_alone=True,  # a flood takes a processor
             defects={
                 "bucket_refills_twice": Caught(by="FM06.M1", reason="more were admitted than a bucket of 250"),
                 "retry_after_zero": Caught(by="FM06.M2", reason="say no usable wait"),
@@ -20,6 +21,7 @@ class TestFm06(FailureModeTests):
         ),
         Trial(
             injections=("principal_floods",),
+            is_alone=True,  # a flood takes a processor
             defects={"refusals_block_the_loop": Caught(by="FM06.M3", reason="others took over")},
         ),
     )

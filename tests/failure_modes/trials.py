@@ -38,6 +38,8 @@ class Trial:
     injections: tuple[str, ...]
     defects: Mapping[str, Caught]
     """By the name of the patch in ``tests/chaos/defects``."""
+    is_alone: bool = False
+    """Nothing else runs meanwhile: with a second world beside it, the defect is not what is measured."""
 
     def finding(self, report: Report, name: str) -> ClaimResult:
         """Return what a run of this copy says of the claim that must catch a defect."""

@@ -59,6 +59,7 @@ def test_prometheus_gives_each_job_the_target_labels_that_are_declared() -> None
             ports=Ports(),
             profile=profiles.load("fast"),
             environment="production",
+            staging=True,
             service="firewall",
             run_label="run",
             rules=[],
@@ -67,11 +68,12 @@ def test_prometheus_gives_each_job_the_target_labels_that_are_declared() -> None
     )
     by_prometheus = {"instance", "job"}
     # The replicas' own targets come from a file that their supervisor writes: env, pod, service.
-    found = {
-        job["job_name"]: by_prometheus | set(job["static_configs"][0]["labels"])
+    found = [
+        (job["job_name"], by_prometheus | set(target["labels"]) - {"__metrics_path__"})
         for job in configuration["scrape_configs"]
-        if "static_configs" in job
-    }
+        for target in job.get("static_configs", ())
+    ]
 
-    assert found == {job: set(labels) for job, labels in DECLARED.jobs.items() if job != "firewall"}
+    assert {job for job, _ in found} == DECLARED.jobs.keys() - {"firewall"}
+    assert [labels for _, labels in found] == [set(DECLARED.jobs[job]) for job, _ in found]
     assert configuration["global"]["external_labels"] == {"run": "run"}

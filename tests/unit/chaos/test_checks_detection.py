@@ -111,8 +111,8 @@ def test_who_is_told_of_a_lower_environment(
 
     check = alert_goes_only_to("team", ALERT, env="staging", within_seconds=15)
 
-    assert judged(check, tmp_path / "empty").verdict is Verdict.UNKNOWN
-    assert judged(check, tmp_path / "told", plant).verdict is verdict
+    assert judged(check, tmp_path).verdict is Verdict.UNKNOWN
+    assert judged(check, tmp_path, plant).verdict is verdict
 
 
 def calm_throughout(recording: Recording) -> None:

@@ -40,7 +40,7 @@ class Toxiproxy(part.Part):
         }
 
     def proxies(self) -> tuple[str, ...]:
-        """Return the proxies' names: `database-1`, ... `valkey-4`."""
+        """Return the proxies' names: `database-1`, ... `valkey-5`."""
         return tuple(self._proxies)
 
     def ports(self) -> Mapping[str, int]:

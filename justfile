@@ -178,11 +178,11 @@ timing *options: setup
 rehearse *options: setup
     @exec {{ python }} -m pytest tests/integration/invariants --defects=all "$@"
 
-# The API against its published description
+# The running stack against its published description: Schemathesis, calm and in a fault (or: --cases N)
 [group('checks')]
 [no-exit-message]
 contract *options: setup
-    @{{ python }} -m pytest {{ side_by_side }} tests/contract "$@"
+    @{{ python }} -m pytest tests/contract "$@"
 
 # Write docs/openapi.json, the description of the API last released; a release does it, nothing else
 [group('machine')]

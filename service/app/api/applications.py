@@ -40,7 +40,12 @@ ETAG: Final = re.compile(r'"(\d{1,15})"')
 ANY: Final = "*"
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(name="If-Match", required=True, description="The ETag of the proposal as it was read; `*` is any."),
+    HeaderParameter(
+        name="If-Match",
+        required=True,
+        description="The ETag of the proposal as it was read; `*` is any.",
+        schema_extra={"pattern": r'^(\*|"[0-9]{1,15}")$'},
+    ),
 ]
 ROLLBACK_EXAMPLE: Final = {"to_version": 1, "reason": "It answered better before."}
 

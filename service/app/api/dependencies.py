@@ -4,6 +4,7 @@ A route of the API names its roles in `opt`; one that does not is refused to eve
 """
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from litestar import Request
@@ -28,6 +29,9 @@ from app.security.roles import Identity
 
 ROLES: Final = "roles"
 """The route's option: any one of these is enough."""
+DISCARDED_BYTES_MAX: Final = 16 * 1_048_576
+DISCARDING_SECONDS: Final = 1.0
+"""How much of a body that is not wanted is let in before its connection is closed, and for how long."""
 MEDIA_TYPES: Final = frozenset({"application/json", "application/json;charset=utf-8"})
 
 
@@ -74,7 +78,7 @@ async def body_of(request: Request[Any, Any, Any], *, bytes_max: int) -> bytes:
     """Return the body.
 
     Raises:
-        UnsupportedMediaType, BodyTooLarge: it is not wanted; as little as possible of it was read.
+        UnsupportedMediaType, BodyTooLarge: it is not wanted, and none of it was kept.
         RequestTimeout: it did not arrive by the request's deadline.
         ClientLeft: it will never arrive.
     """
@@ -83,6 +87,7 @@ async def body_of(request: Request[Any, Any, Any], *, bytes_max: int) -> bytes:
         raise UnsupportedMediaType
     announced = facts.header(request.scope, b"content-length")
     if announced is not None and announced.isdigit() and int(announced[:20]) > bytes_max:
+        await _discard(request)
         raise BodyTooLarge
     return await _receive(request, facts.of(request.scope).deadline, bytes_max)
 
@@ -99,9 +104,30 @@ async def _receive(request: Request[Any, Any, Any], deadline: Deadline, bytes_ma
                 part = event["body"]  # type: ignore[typeddict-item]
                 size += len(part)
                 if size > bytes_max:
+                    if event.get("more_body", False):
+                        await _discard(request)
                     raise BodyTooLarge
                 parts.append(part)
                 if not event.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
         raise RequestTimeout from None
+
+
+async def _discard(request: Request[Any, Any, Any]) -> None:
+    """Let the rest of a body come in, within bounds.
+
+    A connection that is closed on bytes nobody read is reset, and with it goes the answer that was on its way.
+    """
+    if "expect" in request.headers:
+        return  # it waits to be told to send
+    left = DISCARDED_BYTES_MAX
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARDING_SECONDS):
+            while left > 0:
+                event = await request.receive()
+                if event["type"] == "http.disconnect":
+                    raise ClientLeft
+                left -= len(event["body"])  # type: ignore[typeddict-item]
+                if not event.get("more_body", False):
+                    return

@@ -24,12 +24,19 @@ SMALL_BODY_BYTES_MAX: Final = 65_536
 LIMIT_DEFAULT: Final = 20
 LIMIT_MAX: Final = 100
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_KEY_SCHEMA: Final[dict[str, Any]] = {"pattern": "^[!-~]{1,255}$"}
+_KEY_WORDS: Final = "Your name for this attempt: sent twice with one body, done once"
 IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(name="Idempotency-Key", required=True, description=f"{_KEY_WORDS}.", schema_extra=_KEY_SCHEMA),
+]
+IdempotencyKeyUnlessDry = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
-        required=True,
-        description="Your name for this attempt: sent twice with one body, done once.",
+        required=False,
+        description=f"{_KEY_WORDS}. Needed unless `dry_run`.",
+        schema_extra=_KEY_SCHEMA,
     ),
 ]
 WRITE_PROBLEMS: Final = {

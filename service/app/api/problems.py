@@ -128,8 +128,8 @@ def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Respons
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected(request, error)
     response = _respond(request, _FrameworkError(error))
-    if error.headers and "Allow" in error.headers:
-        response.headers["allow"] = error.headers["Allow"]
+    if error.headers and "allow" in error.headers:  # spelled so by Litestar
+        response.headers["allow"] = error.headers["allow"]
     return response
 
 

@@ -18,6 +18,7 @@ from app.api.operations import (
     SMALL_BODY_BYTES_MAX,
     WRITE_PROBLEMS,
     IdempotencyKey,
+    IdempotencyKeyUnlessDry,
     answer,
     attempt_of,
     problems,
@@ -105,7 +106,7 @@ class ProposalsController(Controller):
         intake: NamedDependency[Proposals],
         *,
         limits: NamedDependency[HttpLimits],
-        idempotency_key: IdempotencyKey = None,
+        idempotency_key: IdempotencyKeyUnlessDry = None,
         dry_run: Annotated[
             bool, QueryParameter(description="Only simulate; nothing is stored, no key is needed.")
         ] = False,
@@ -114,7 +115,7 @@ class ProposalsController(Controller):
 
         With `dry_run=true` answer 200 with what the simulation says.
         """
-        key = "" if dry_run else require_key(idempotency_key)
+        key = "" if dry_run and idempotency_key is None else require_key(idempotency_key)
         body = await dependencies.body_of(request, bytes_max=limits.body_bytes_max)
         known = facts.of(request.scope)
         principal = dependencies.identity_of(request).principal

@@ -63,7 +63,33 @@ def complete(application: Litestar, bodies: Sequence[type[msgspec.Struct]]) -> d
     schema = application.plugins.get(OpenAPIPlugin).provide_openapi_schema()
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     schema["components"]["schemas"].update(components)
+    for item in schema["paths"].values():
+        for operation in item.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "header":
+                    _without_null(parameter["schema"])
+    _without_needless_choices(schema)
     return schema
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    """Leave "or null" out of a header's schema: there it is a word like any other. In a query it is read as none."""
+    choices = [one for one in schema.get("oneOf", []) if one != {"type": "null"}]
+    if len(choices) == 1:
+        del schema["oneOf"]
+        schema.update({**choices[0], **schema})
+
+
+def _without_needless_choices(schema: Any) -> None:
+    """Let "exactly one of: anything, or ..." be anything; as it is written, what fits both would be refused."""
+    if isinstance(schema, dict):
+        if {} in schema.get("oneOf", ()):
+            del schema["oneOf"]
+        for member in schema.values():
+            _without_needless_choices(member)
+    elif isinstance(schema, list):
+        for member in schema:
+            _without_needless_choices(member)
 
 
 def fields(schema: Mapping[str, Any]) -> frozenset[str]:

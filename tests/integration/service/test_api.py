@@ -160,6 +160,9 @@ WRONG: list[Any] = [
     pytest.param("GET", f"{PATH}?cursor=x", {}, b"", 400, "invalid-cursor", id="cursor that is none"),
     pytest.param("POST", PATH, {"Idempotency-Key": ""}, b"{}", 400, "idempotency-key-missing", id="no key"),
     pytest.param("POST", PATH, {"Idempotency-Key": "a b"}, b"{}", 400, "idempotency-key-missing", id="blank in key"),
+    pytest.param(
+        "POST", f"{PATH}?dry_run=true", {"Idempotency-Key": "a b"}, b"{}", 400, "idempotency-key-missing", id="dry, too"
+    ),
     pytest.param("POST", PATH, {"Content-Type": "text/plain"}, b"{}", 415, "unsupported-media-type", id="text/plain"),
     pytest.param("POST", PATH, {"Content-Encoding": "gzip"}, b"{}", 415, "unsupported-media-type", id="gzip"),
     pytest.param("POST", PATH, {}, b"\xff", 400, "malformed-body", id="invalid UTF-8"),
@@ -194,6 +197,7 @@ async def test_every_refusal_is_a_problem(  # noqa: PLR0917 - a row of the table
     assert problem["request_id"] == answer.headers["x-request-id"]
     assert answer.headers["x-replica"] == "replica-1"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert ("allow" in answer.headers) == (status == httpx.codes.METHOD_NOT_ALLOWED)
 
 
 def test_many_keys_are_created_in_the_order_asked_for_or_none_of_them(server: Server) -> None:

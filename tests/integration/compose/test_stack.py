@@ -202,7 +202,7 @@ class TestRunningStack:
 
         async with part.client(stack.toxiproxy.address) as http:
             proxies = (await http.get("/proxies")).json()
-        assert set(proxies) == {f"{of}-{slot}" for of in ("database", "valkey") for slot in (1, 2, 3, 4)}
+        assert set(proxies) == {f"{of}-{slot}" for of in ("database", "valkey") for slot in (1, 2, 3, 4, 5)}
         assert all(one["enabled"] for one in proxies.values())
 
 

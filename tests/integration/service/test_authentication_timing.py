@@ -15,13 +15,15 @@ from tests.integration.service.timing import Compared, mann_whitney_z
 from tests.integration.service.wrong_credentials import KEY, MAC, SIGNATURE, WrongCredentials, wrong_credentials
 from tests.unit.service.signed_tokens import AUDIENCE, ISSUER, Issuer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 MANY = "1000000"
 SEEN_MICROSECONDS_MAX = 100
 """What a run must be able to see: a third of a statement. With 2,000 samples it sees 10 to 20 us, with 20,000 five."""
 FEW = 300
-"""Samples that show what the planted defects leak: 100 us and more."""
+"""Samples that show what the planted defects leak on a quiet machine: 100 us and more."""
+MORE = (1, 4, 12)
+"""So many times as many samples are taken, one after the other, while the machine is too busy for fewer to tell."""
 DEFECTS = Path(__file__).parent / "defects"
 
 
@@ -57,11 +59,15 @@ def compared(
 def test_how_long_a_refusal_takes_does_not_tell_why(
     server: Server, issuer: Issuer, wrong: WrongCredentials, timed: int, seed: int
 ) -> None:
-    found = compared(server, issuer, wrong, each=timed, seed=seed)
+    for times in MORE:  # ends by what could be seen, not by what was
+        found = compared(server, issuer, wrong, each=times * timed, seed=seed)
+        is_sharp = all(found.microseconds_seen(group) <= SEEN_MICROSECONDS_MAX for group in found.groups)
+        if is_sharp:
+            break
 
     sys.stdout.write("\n".join(found.lines()))
     assert [str(one) for one in found.told_apart()] == []
-    assert all(found.microseconds_seen(group) <= SEEN_MICROSECONDS_MAX for group in found.groups), "too noisy to judge"
+    assert is_sharp, "too noisy to judge"
 
 
 def test_a_service_that_does_more_for_some_is_found_out(
@@ -69,15 +75,20 @@ def test_a_service_that_does_more_for_some_is_found_out(
 ) -> None:
     leaking = plant([path.stem for path in sorted(DEFECTS.glob("*.patch"))], tmp_path / "leaking", DEFECTS)
 
-    found = compared(server, issuer, wrong, service=leaking, each=FEW, seed=seed)
-
-    apart = {frozenset((one.first, one.second)) for one in found.told_apart()}
-    assert apart >= (
+    leaks = (
         beside("a revoked key", "an unknown key", "a wrong secret", "a wrong secret of a key in use")
         | beside("an expired key", "an unknown key", "a wrong secret", "a wrong secret of a key in use")
         | beside("an unknown kid", "a forged token", "an expired and forged token")
         | beside("a MAC wrong at its last byte", "a MAC wrong at its first byte")
     )
+
+    for times in MORE:
+        found = compared(server, issuer, wrong, service=leaking, each=times * FEW, seed=seed)
+        apart = {frozenset((one.first, one.second)) for one in found.told_apart()}
+        if apart >= leaks:
+            break
+
+    assert apart >= leaks
     assert not apart & (
         beside("an unknown key", "a wrong secret", "a wrong secret of a key in use")
         | beside("a forged token", "an expired and forged token")
